@@ -110,7 +110,7 @@ class _Shift:
         )
         runtime.checkup.add([self._check])
         try:
-            await self._supervisor.begin([*duties_of(work), *more])
+            await self._supervisor.begin(list(duties_of(work)), more)
             if runtime.settings.health_port:
                 await self._server.start()
         except BaseException:

@@ -15,15 +15,16 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-entering: Callable[[], object] | None = None
-"""Called in the context of each task that the bus starts for itself, before the task begins. Traces
-set it, so that nobody takes such work for part of one."""
+entering: Callable[[bool], object] | None = None
+"""Called in the context of each task that the bus starts, before the task begins, with whether a
+service's own code runs in it. Traces set it, so that nobody takes such work for part of one."""
 
 
-def own_context(context: Context) -> Context:
-    """Returns the context as one of a task that the bus starts for itself."""
+def own_context(context: Context, *, of_service: bool = False) -> Context:
+    """Returns the context as one of a task that the bus starts for itself, or for a duty
+    `of_service`."""
     if entering is not None:
-        context.run(entering)
+        context.run(entering, of_service)
     return context
 
 

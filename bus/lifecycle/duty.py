@@ -67,16 +67,21 @@ class Supervisor:
     def __contains__(self, duty: Duty) -> bool:
         return duty in self._kept
 
-    async def begin(self, duties: Collection[Duty]) -> None:
-        """Begins them all, then starts them. Raises: what beginning one raises."""
-        await together(*(duty.begin() for duty in duties if duty.begin))
+    async def begin(self, duties: Collection[Duty], of_service: Collection[Duty] = ()) -> None:
+        """Begins the bus's duties and those of the service, then starts them all.
+
+        Raises: what beginning one raises.
+        """
+        await together(*(duty.begin() for duty in (*duties, *of_service) if duty.begin))
         for duty in duties:
             self.start(duty)
+        for duty in of_service:
+            self.start(duty, of_service=True)
         await asyncio.sleep(0)  # lets each run up to its first wait, so that its consumers exist
 
-    def start(self, duty: Duty) -> None:
-        """Starts to run a duty."""
-        kept = self._kept[duty] = _Kept(duty, self._loops)
+    def start(self, duty: Duty, *, of_service: bool = False) -> None:
+        """Starts to run a duty, of the bus or of the service."""
+        kept = self._kept[duty] = _Kept(duty, self._loops, of_service=of_service)
         self._checkup.add(duty.checks)
         kept.task.add_done_callback(lambda _: self._strike(duty))
 
@@ -125,10 +130,10 @@ class Supervisor:
 class _Kept:
     """A duty that is run, and run again after failures, until it is stopped."""
 
-    def __init__(self, duty: Duty, loops: Loops) -> None:
+    def __init__(self, duty: Duty, loops: Loops, *, of_service: bool) -> None:
         self.duty = duty
         self._runs = self._stopping = False
-        self.task = loops.start(self._run, duty.name)
+        self.task = loops.start(self._run, duty.name, of_service=of_service)
 
     async def _run(self) -> None:
         self._runs = True

@@ -65,9 +65,9 @@ class Loops:
         """The loops that are failing, or were restarted less than SETTLED seconds ago."""
         return [failing for failing in self._failing.values() if not failing.is_over]
 
-    def start(self, run: Run, name: str) -> "asyncio.Task[None]":
-        """Keeps `run` running in a task of its own."""
-        context = own_context(copy_context())
+    def start(self, run: Run, name: str, *, of_service: bool = False) -> "asyncio.Task[None]":
+        """Keeps `run` running in a task of its own; it may be a service's own code."""
+        context = own_context(copy_context(), of_service=of_service)
         return asyncio.create_task(self.keep(run, name), name=name, context=context)
 
     async def keep(self, run: Run, name: str) -> None:

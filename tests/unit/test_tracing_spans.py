@@ -23,6 +23,7 @@ from bus import (
     Bus,
     Command,
     ConcurrencyError,
+    Duty,
     Envelope,
     InvalidMessage,
     Query,
@@ -44,6 +45,7 @@ from bus.telemetry.tracing.spans import SpanTracer
 from bus.transports.base import EPOCH, Delivery, Frame
 from tests.spans import Spans, is_child, linked, place, recorded
 from tests.unit.accounts import Opened
+from tests.waiting import until
 
 SAMPLED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 NOT_SAMPLED = f"{SAMPLED[:-1]}0"
@@ -378,7 +380,7 @@ async def test_work_of_the_bus_s_own_is_in_nobody_s_trace(spans: Spans) -> None:
     async def seen() -> tuple[bool, object, object]:
         current = ambient.get_current()
         suppressed = ambient.get_value(ambient._SUPPRESS_INSTRUMENTATION_KEY)
-        return get_current_span().get_span_context().is_valid, suppressed, bool(current)
+        return get_current_span().get_span_context().is_valid, bool(suppressed), bool(current)
 
     with spans.tracer.start_as_current_span("at start"):
         async with Service(spans) as bus:
@@ -390,7 +392,34 @@ async def test_work_of_the_bus_s_own_is_in_nobody_s_trace(spans: Spans) -> None:
             await bus.runtime.loops.start(look, "looking")
             assert await apart(seen()) == (False, True, False)
             assert here == [(False, True, False)]
-        assert await apart(seen()) == (False, None, False)
+        assert await apart(seen()) == (False, False, False)
+
+
+async def test_a_span_that_is_opened_in_quiet_work_has_the_command_in_it(spans: Spans) -> None:
+    async with Service(spans, share=0.0) as bus:
+
+        async def work() -> None:
+            with spans.tracer.start_as_current_span("a span of a handler's own"):
+                await bus.execute(Move())
+
+        await bus.runtime.loops.start(work, "working")
+    assert is_child(spans.one("command Move"), spans.one("a span of a handler's own"))
+
+
+async def test_a_duty_of_the_service_is_in_nobody_s_trace_and_not_quiet(spans: Spans) -> None:
+    seen = list[object]()
+
+    async def keep_prices() -> None:
+        seen.append(ambient.get_value(ambient._SUPPRESS_INSTRUMENTATION_KEY))
+        with spans.tracer.start_as_current_span("prices"):
+            seen.append(ambient.get_value(ambient._SUPPRESS_INSTRUMENTATION_KEY))
+
+    async with Service(spans) as bus:
+        with spans.tracer.start_as_current_span("at start"):
+            async with Worker(bus, duties=[Duty("prices", keep_prices)]):
+                await until(lambda: spans.named("prices"), "the duty has run")
+    assert seen == [None, None]
+    assert spans.one("prices").parent is None
 
 
 class Told:

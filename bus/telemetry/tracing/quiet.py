@@ -21,7 +21,9 @@ class Quiet(Context):
         return False
 
 
-QUIET = Quiet({_SUPPRESSED: True})
+_OURS = object()
+"""What stands there if it is the bus that wants quiet, and nobody who wants no spans of it."""
+QUIET = Quiet({_SUPPRESSED: _OURS})
 
 
 def begin() -> Callable[[], None]:
@@ -40,11 +42,20 @@ def begin() -> Callable[[], None]:
 
 def is_suppressed(context: Context) -> bool:
     """Returns whether somebody else wants no spans here."""
-    return bool(context.get(_SUPPRESSED)) and not isinstance(context, Quiet)
+    value = context.get(_SUPPRESSED)
+    return bool(value) and value is not _OURS
 
 
-def _enter() -> None:
-    contexts.attach(QUIET)
+def aloud(context: Context) -> Context:
+    """Returns the context without the bus's own quiet, for what is not the bus's own: a command
+    that a handler executes, say, in a span of its own or not."""
+    if context.get(_SUPPRESSED) is not _OURS:
+        return context
+    return Context({key: value for key, value in context.items() if key != _SUPPRESSED})
+
+
+def _enter(of_service: bool) -> None:
+    contexts.attach(Context() if of_service else QUIET)
 
 
 _users: list[None] = []

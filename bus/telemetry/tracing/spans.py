@@ -33,7 +33,7 @@ from bus.observe.tracer import Batch, Ended
 from bus.telemetry.tracing import contexts
 from bus.telemetry.tracing.attributes import Attributes, Conventions, age_of
 from bus.telemetry.tracing.batches import LATE, BatchSpans, beneath
-from bus.telemetry.tracing.quiet import Quiet, is_suppressed
+from bus.telemetry.tracing.quiet import aloud, is_suppressed
 from bus.transports.base import Delivery, Frame
 
 _LOOK: Callable[[], object] = getattr(
@@ -215,7 +215,7 @@ def _origin(headers: Mapping[str, str | int]) -> Origin | None:
     current = ambient.get_current()
     if is_suppressed(current):
         return None
-    around = Context() if isinstance(current, Quiet) else current
+    around = aloud(current)
     if (given := contexts.read(headers)) is not None:
         return Origin(given, beneath(given), is_given=True)
     context = get_current_span(around).get_span_context()
