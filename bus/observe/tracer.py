@@ -20,6 +20,9 @@ current_delivery: ContextVar[Delivery | None] = ContextVar("current_delivery", d
 """What a worker's handler handles at present, as it came; None elsewhere."""
 
 
+LATE = 300.0
+"""Seconds. What is older than that when it is handled is part no more of what took place then."""
+
 What = Literal[
     "send", "receive", "settle", "project", "relay", "store", "rebuild", "sweep", "audit"
 ]
@@ -31,8 +34,9 @@ class Batch(NamedTuple):
     `name` is the exchange, the queue, the projection or the service; `began` is Unix time, in
     seconds. `contexts` are the `traceparent`s of what is in it, sampled ones only, with `names`
     (routing keys, or names of messages) beside them. `ages`: how old its oldest and its youngest
-    message are, in seconds. `error` is the type of what it raised. It is `late` if one of them was
-    put off, sent again or left over: they belong to its own trace no more.
+    message are, in seconds. `error` is the type of what it raised. `late` says of each context
+    whether its message is old, or was put off, sent again or left over: it belongs to its own trace
+    no more.
     """
 
     what: What
@@ -43,7 +47,7 @@ class Batch(NamedTuple):
     names: Sequence[str] = ()
     ages: tuple[float, float] = (0.0, 0.0)
     error: str = ""
-    late: bool = False
+    late: Sequence[bool] = ()
 
 
 class Tracer(Protocol):
@@ -102,7 +106,7 @@ def batch_of(
         names=[frame.topic if what == "send" else frame.name for frame in sampled],
         ages=(max(ages), min(ages)),
         error=error,
-        late=late or not all(frame.address for frame in sampled),
+        late=[late or not frame.address or frame.age(now) > LATE for frame in sampled],
     )
 
 

@@ -1,6 +1,7 @@
 """Spans of commands, queries, messages and batches: names, kinds, parents, links, attributes."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -34,6 +35,7 @@ from bus import (
     Worker,
 )
 from bus.codec import command_frame, new_envelope
+from bus.common import clock
 from bus.common.tasks import apart
 from bus.observe.log import add_message
 from bus.observe.signals import EventHandled
@@ -470,12 +472,38 @@ def test_a_batch_has_no_more_links_than_are_kept(spans: Spans) -> None:
     assert span.links[0].context.trace_id == 1
 
 
-@pytest.mark.parametrize("late", [{"late": True}, {"ages": (301.0, 0.0)}])
 @pytest.mark.parametrize("count", [1, 3])
-def test_what_is_late_is_linked_to(spans: Spans, count: int, late: dict[str, Any]) -> None:
-    (span,) = Told(spans).batch("project", "balances", *traceparents(count), **late)
+def test_what_is_late_is_linked_to(spans: Spans, count: int) -> None:
+    late = [True] * count
+    (span,) = Told(spans).batch("project", "balances", *traceparents(count), late=late)
     assert span.parent is None
     assert len(span.links) == count
+
+
+def test_what_is_late_takes_no_span_from_the_others_of_its_batch(spans: Spans) -> None:
+    now = clock.now()
+    headers = [{"traceparent": context} for context in traceparents(4)]
+    old, again, *others = (arrived(time=now)._replace(headers=one) for one in headers)
+    frames = [old._replace(time=now - timedelta(seconds=301)), again._replace(address=""), *others]
+    told = Told(spans)
+    batch = batch_of("project", "balances", 1.0, frames, "", late=False)
+    assert batch
+    told.tracer.batch(batch)
+    whole, *parts = sorted(spans.all, key=lambda span: span.parent is not None)
+    assert [trace for trace, _ in linked(whole)] == [1, 2, 3, 4]
+    assert [part.parent and part.parent.trace_id for part in parts] == [3, 4]
+    assert all(linked(part) == [place(whole)] for part in parts)
+
+
+def test_each_of_a_batch_has_its_own_name_beside_what_is_no_context(spans: Spans) -> None:
+    first, second = traceparents(2)
+    names = ["account.Opened.3", "account.Odd.3", "account.Closed.3"]
+    Told(spans).batch("send", "bank.events", first, "nonsense-01", second, names=names)
+    parts = {span.name: span.parent.trace_id for span in spans.all if span.parent}
+    assert parts == {
+        "send bank.events:account.Opened": 1,
+        "send bank.events:account.Closed": 2,
+    }
 
 
 def test_work_that_nobody_asked_for_is_a_trace_of_its_own(spans: Spans) -> None:

@@ -5,6 +5,7 @@ own, so that it is whole. If it is of one trace alone, the span of the batch is 
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from opentelemetry.context import Context
 from opentelemetry.trace import (
@@ -23,8 +24,6 @@ from bus.observe.tracer import Batch
 from bus.telemetry.tracing import contexts
 from bus.telemetry.tracing.attributes import Attributes, Conventions, counted, destination
 
-LATE = 300.0
-"""Seconds. What is older than that when it is handled is linked to, and no child."""
 MOST_LINKS = 128
 """As many as OpenTelemetry keeps."""
 
@@ -35,6 +34,14 @@ _KINDS = {
     "project": SpanKind.CONSUMER,
 }
 _COUNTS = {"rebuild": "bus.commits", "sweep": "bus.missing", "audit": "bus.documents"}
+
+
+class Part(NamedTuple):
+    """A message of a batch that is of a trace; `name` as in the batch."""
+
+    context: SpanContext
+    name: str
+    is_late: bool
 
 
 class BatchSpans:
@@ -50,7 +57,8 @@ class BatchSpans:
         if batch.what in _COUNTS:
             self._span(batch, f"{batch.what} {batch.name}", {_COUNTS[batch.what]: batch.messages})
             return
-        found = [context for text in batch.contexts if (context := contexts.parsed(text))]
+        parts = _parts(batch)
+        found = [part.context for part in parts]
         if not found:
             return
         if batch.what == "relay":
@@ -60,30 +68,29 @@ class BatchSpans:
             commits: Attributes = {"bus.commits": batch.messages}
             self._span(batch, f"store {batch.name}", commits, parent=found[0])
         else:
-            self._of_messages(batch, found)
+            self._of_messages(batch, parts)
 
-    def _of_messages(self, batch: Batch, found: Sequence[SpanContext]) -> None:
-        is_late = batch.late or batch.ages[0] > LATE
+    def _of_messages(self, batch: Batch, parts: Sequence[Part]) -> None:
         kind, topics = _KINDS[batch.what], tuple(dict.fromkeys(batch.names))
         name, attributes = self._name(batch, topics), self._attributes(batch, topics)
-        if len(found) == 1 and not is_late:
-            self._span(batch, name, attributes, kind=kind, parent=found[0])
+        if len(parts) == 1 and not parts[0].is_late:
+            self._span(batch, name, attributes, kind=kind, parent=parts[0].context)
             return
-        span = self._span(batch, name, attributes, kind=kind, links=found)
-        if batch.what in ("send", "project") and not is_late:
+        links = [part.context for part in parts]
+        span = self._span(batch, name, attributes, kind=kind, links=links)
+        if batch.what in ("send", "project"):
             whole = span.get_span_context()
-            links = [whole] if whole.trace_flags.sampled else []
-            for context, topic in zip(found, batch.names, strict=False):
-                self._part(batch, context, topic, links)
+            for part in parts:
+                if not part.is_late:
+                    self._part(batch, part, [whole] if whole.trace_flags.sampled else [])
 
-    def _part(
-        self, batch: Batch, context: SpanContext, topic: str, links: Sequence[SpanContext]
-    ) -> None:
+    def _part(self, batch: Batch, part: Part, links: Sequence[SpanContext]) -> None:
         """Makes the span that a trace has of its own."""
-        alone = batch._replace(messages=1, names=(topic,))
+        topics = (part.name,)
+        alone = batch._replace(messages=1, names=topics)
         kind = SpanKind.INTERNAL if batch.what == "project" else _KINDS[batch.what]
-        name, attributes = self._name(alone, (topic,)), self._attributes(alone, (topic,))
-        self._span(alone, name, attributes, kind=kind, parent=context, links=links)
+        name, attributes = self._name(alone, topics), self._attributes(alone, topics)
+        self._span(alone, name, attributes, kind=kind, parent=part.context, links=links)
 
     def _name(self, batch: Batch, topics: Sequence[str]) -> str:
         if batch.what == "send":
@@ -126,6 +133,14 @@ class BatchSpans:
             span.set_status(Status(StatusCode.ERROR))
         span.end()
         return span
+
+
+def _parts(batch: Batch) -> list[Part]:
+    """Returns what is of a trace; what only looked like a context is passed over."""
+    count = len(batch.contexts)
+    names, late = batch.names or [""] * count, batch.late or [False] * count
+    found = zip(map(contexts.parsed, batch.contexts), names, late, strict=True)
+    return [Part(context, name, is_late) for context, name, is_late in found if context]
 
 
 def beneath(parent: SpanContext | None) -> Context:

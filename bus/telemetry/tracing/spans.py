@@ -29,10 +29,10 @@ from bus.errors import Retry
 from bus.messages import Envelope
 from bus.observe.log import current_trace
 from bus.observe.signals import CommandHandled, Conflicted, HandlerRun, QueryAnswered
-from bus.observe.tracer import Batch, Ended
+from bus.observe.tracer import LATE, Batch, Ended
 from bus.telemetry.tracing import contexts
 from bus.telemetry.tracing.attributes import Attributes, Conventions, age_of
-from bus.telemetry.tracing.batches import LATE, BatchSpans, beneath
+from bus.telemetry.tracing.batches import BatchSpans, beneath
 from bus.telemetry.tracing.quiet import aloud, is_suppressed
 from bus.transports.base import Delivery, Frame
 
