@@ -15,7 +15,7 @@ from bus.cli.operating.doctor import doctor
 from bus.cli.running import Json, Target, answering, guarded, until_stopped, warn_if_in_memory
 from bus.common.tasks import end
 from bus.settings import Settings
-from bus.telemetry.facts import Here
+from bus.telemetry.facts import Facts, Here
 from bus.version import __version__
 from bus.worker import Worker
 from bus.write.relay import Relay
@@ -100,6 +100,7 @@ def relay(target: Target) -> None:
             async with answering(runtime):
                 running = [
                     runtime.loops.start(relay.run, "relay"),
+                    runtime.loops.start(Facts(runtime).run, "facts"),
                     runtime.loops.start(Here(runtime).run, "process"),
                 ]
                 try:

@@ -101,10 +101,11 @@ class PartitionHeld(Signal):
 @dataclass(frozen=True, slots=True)
 class StatesMeasured(Signal):
     """This process has measured all states, in so many `seconds`, and goes on doing so; or it does
-    so no longer (not `goes_on`): another one does."""
+    so no longer (not `goes_on`): another one does. `failing` names what could not be measured."""
 
     goes_on: bool
     seconds: float
+    failing: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Facts: measures the states of a service, every `BUS_FACTS_EVERY` seconds, while somebody listens.
 
-Those of the whole service are measured by one of its workers, the one that holds a lease. What
+Those of the whole service are measured by one of its workers or relays, which holds a lease. What
 cannot be measured just now is left out, and what it belongs to goes on: telemetry harms nobody.
 """
 
@@ -59,6 +59,9 @@ SHARED: tuple[type[Signal], ...] = (
     QueueMeasured,
 )
 
+Places = dict[tuple[str, int], tuple[str, bool]]
+"""By projection and partition: the queue, and whether its messages come here."""
+
 log = Logger("bus.telemetry")
 
 
@@ -97,9 +100,9 @@ class Facts:
         if not await self._leads():
             return False
         began = time.monotonic()
-        for part, step in self._steps():
-            await self._try(part, step)
-        self._tell(StatesMeasured, goes_on=True, seconds=time.monotonic() - began)
+        failing = [part for part, step in self._steps() if not await self._try(part, step)]
+        seconds = time.monotonic() - began
+        self._tell(StatesMeasured, goes_on=True, seconds=seconds, failing=failing)
         return True
 
     async def _leads(self) -> bool:
@@ -108,14 +111,18 @@ class Facts:
         if await self._runtime.control.lease(LEASE, self._owner, seconds):
             self._holds_until = began + seconds
             return True
+        self._measures_no_more()
+        return False
+
+    def _measures_no_more(self) -> None:
         if self._holds_until:
             self._holds_until = 0.0
             self._tell(StatesMeasured, goes_on=False, seconds=0.0)
-        return False
 
     async def _hand_over(self) -> None:
-        if time.monotonic() < self._holds_until:
-            self._tell(StatesMeasured, goes_on=False, seconds=0.0)
+        holds = time.monotonic() < self._holds_until
+        self._measures_no_more()
+        if holds:
             with suppress(BusError, TimeoutError):
                 async with asyncio.timeout(HAND_OVER_WITHIN):
                     await self._runtime.control.lease(LEASE, self._owner, 0)
@@ -127,8 +134,9 @@ class Facts:
             yield f"projection {projection.name}", partial(self._projection, projection)
         yield "queues", self._queues
 
-    async def _try(self, part: str, step: Callable[[], Awaitable[object]]) -> None:
-        """Takes a step. What it raises is logged, once until it does not."""
+    async def _try(self, part: str, step: Callable[[], Awaitable[object]]) -> bool:
+        """Takes a step; returns whether it could be taken. What it raises is logged, once until it
+        does not."""
         try:
             await step()
         except BaseException as error:
@@ -137,8 +145,9 @@ class Facts:
             if part not in self._failing:
                 self._failing.add(part)
                 self._log(part, error)
-        else:
-            self._failing.discard(part)
+            return False
+        self._failing.discard(part)
+        return True
 
     def _log(self, part: str, error: BaseException) -> None:
         reason = reason_of(error)[:500]
@@ -221,25 +230,34 @@ class Here:
     def __init__(self, runtime: Runtime, consumers: Callable[[], Iterable[object]] = tuple) -> None:
         self._runtime = runtime
         self._consumers = consumers
+        self._told: Places = {}
 
     async def run(self) -> None:
-        """Measures until it is cancelled."""
-        await asyncio.sleep(min(FIRST, self._runtime.settings.facts_every))
-        while True:
-            if PartitionHeld in self._runtime.signals.wanted:
-                await self._runtime.checkup.health()
-                self.tell()
-            await asyncio.sleep(self._runtime.settings.facts_every)
+        """Measures until it is cancelled, and says that nothing comes here any more."""
+        try:
+            await asyncio.sleep(min(FIRST, self._runtime.settings.facts_every))
+            while True:
+                if PartitionHeld in self._runtime.signals.wanted:
+                    await self._runtime.checkup.health()
+                    self.tell()
+                await asyncio.sleep(self._runtime.settings.facts_every)
+        finally:
+            self._say({})
 
     def tell(self) -> None:
         """Says of each partition that is consumed here whether its messages come here."""
-        held: dict[tuple[str, int], tuple[str, bool]] = {}
+        held: Places = {}
         for consumer in self._consumers():
             if isinstance(consumer, ProjectionConsumer):
                 place = (consumer.projection.name, partition_of(consumer.queue))
                 if consumer.holds or place not in held:
                     held[place] = (consumer.queue, consumer.holds)
-        for (name, partition), (queue, holds) in held.items():
+        self._say(held)
+
+    def _say(self, held: Places) -> None:
+        gone = {place: (queue, False) for place, (queue, _) in self._told.items()}
+        self._told = held
+        for (name, partition), (queue, holds) in (gone | held).items():
             self._runtime.signals.emit(PartitionHeld, queue, name, partition, held=holds)
 
 

@@ -369,6 +369,16 @@ async def test_an_audit_that_is_old(worker: Tower, bus: Bus, prometheus: Prometh
     await end(prometheus, "BusAuditOld")
 
 
+async def test_a_part_that_cannot_be_measured(
+    worker: Tower, bus: Bus, prometheus: PrometheusNode
+) -> None:
+    note = audit_of(await read_collection(bus, "sums"))
+    await change_note(bus.runtime.control, note, lambda was: {"of": "who knows"})
+    await fire(prometheus, "BusStateUnmeasured")
+    await Projections(bus).audit("sums")
+    await end(prometheus, "BusStateUnmeasured")
+
+
 async def read_collection(bus: Bus, name: str) -> str:
     """The collection that readers of a projection read now."""
     (projection,) = [one for one in bus.runtime.projections if one.name == name]

@@ -70,7 +70,7 @@ ids = [rule.name for rule in ALERTS]
 
 
 def test_the_file_has_the_alerts() -> None:
-    assert len(ALERTS) == 18 == len(set(ids))
+    assert len(ALERTS) == 19 == len(set(ids))
     assert RULES.count("alert:") == len(ALERTS)
 
 

@@ -1,5 +1,7 @@
 import json
+import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,8 @@ from typer.testing import CliRunner
 
 from bus.cli.main import app
 from bus.version import __version__
-from tools.services.ports import free_ports
+from tests.scraping import asked
+from tools.services.ports import free_ports, wait_until
 
 SERVICE = """
 from bus import Bus, Settings
@@ -105,6 +108,27 @@ def test_a_worker_is_asked_where_the_application_lets_it_answer(
     result = CliRunner().invoke(app, ["worker", f"{service}_coded:build", "--check"])
     assert result.exit_code == 1
     assert f"no answer at 127.0.0.1:{port}" in result.stdout
+
+
+@pytest.mark.real_time
+def test_a_relay_measures_what_no_worker_does(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (port,) = free_ports(1)
+    in_memory(monkeypatch, BUS_HEALTH_PORT=str(port), BUS_FACTS_EVERY="0.2")
+    command = [sys.executable, "-m", "bus", "relay", f"{service}:build"]
+    relay = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+    def measures() -> bool:
+        with suppress(OSError):
+            return b"bus_facts_age_seconds{" in asked(port)[1]
+        return False
+
+    try:
+        assert wait_until(measures, seconds=60)
+    finally:
+        relay.kill()
+        relay.wait()
 
 
 AT_ITS_TOP = """

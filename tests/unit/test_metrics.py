@@ -290,6 +290,14 @@ def test_states_are_forgotten_as_another_process_measures_them() -> None:
     assert not any(states.read().values())
 
 
+def test_what_cannot_be_measured_is_told_until_it_can() -> None:
+    states, heard = measured()
+    heard.emit(signals.StatesMeasured, goes_on=True, seconds=0.1, failing=["queues"])
+    assert states.read()["bus.facts.failing"] == {("queues",): 1}
+    heard.emit(signals.StatesMeasured, goes_on=True, seconds=0.1)
+    assert states.read()["bus.facts.failing"] == {}
+
+
 def test_of_a_build_its_share_is_told() -> None:
     states, heard = measured()
     heard.emit(signals.BuildMeasured, "wallets", "wallets_2", replayed=30, commits=120)

@@ -156,6 +156,37 @@ async def test_what_cannot_be_measured_is_named_once_and_all_else_is_told(
         ("backlog", "info"),
     }
     assert len(told) == 2
+    assert heard.of(signals.StatesMeasured)[0].failing == ["backlog", "dead letters"]
+
+
+async def test_who_measured_says_that_it_does_not_any_more_though_its_lease_is_over() -> None:
+    bus = bank()
+    heard = Heard(bus)
+    async with bus:
+        facts = Facts(bus.runtime)
+        assert await facts.measure()
+        async with asyncio.timeout(60):
+            while not await bus.runtime.control.lease(LEASE, "another", 60):  # noqa: ASYNC110
+                await asyncio.sleep(OFTEN)
+        running = asyncio.create_task(facts.run())
+        await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert [told.goes_on for told in heard.of(signals.StatesMeasured)] == [True, False]
+
+
+async def test_no_partition_is_held_once_the_worker_has_left() -> None:
+    bus = bank()
+    heard = Heard(bus)
+    async with bus:
+        async with Worker(bus):
+            await bus.execute(Pay(wallet_id="a", amount=1))
+            await until(
+                lambda: any(told.held for told in heard.of(signals.PartitionHeld)),
+                "its partition is held",
+            )
+        last = heard.last(signals.PartitionHeld)
+        assert (last.projection, last.partition, last.held) == ("wallets", 0, False)
 
 
 def test_many_groups_of_letters_are_one_in_the_end() -> None:

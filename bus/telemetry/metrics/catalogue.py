@@ -168,6 +168,7 @@ CATALOGUE: tuple[Metric, ...] = (
     _counter("bus.loop.blocked", "how long something blocked the event loop", unit="s"),
     _gauge("bus.loops.failing", "1 while a loop fails", "loop"),
     _state("bus.facts.age", "since when states have not been measured", unit="s"),
+    _state("bus.facts.failing", "1 while a part of them cannot be measured", "part"),
     _gauge(
         "bus.info", "1, and by its labels what runs here", "version", "python", "broker", "store"
     ),

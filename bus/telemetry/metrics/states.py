@@ -25,6 +25,7 @@ class States:
         """What was measured in the round before this one, and not in this one yet."""
         self._partitions: dict[Labels, float] = {}
         self._measured_at: float | None = None
+        self._failing: tuple[str, ...] = ()
 
     def listen(self, to: Signals) -> list[Callable[[], None]]:
         """Begins to listen; returns what ends that."""
@@ -39,6 +40,7 @@ class States:
             found["bus.partition.held"] = dict(self._partitions)
             if self._measured_at is not None:
                 found["bus.facts.age"] = {(): time.monotonic() - self._measured_at}
+            found["bus.facts.failing"] = {(part,): 1.0 for part in self._failing}
         return found
 
     def _heard(self) -> dict[type[Signal], Callable[..., None]]:
@@ -95,6 +97,7 @@ class States:
                 del self._values[key]
             self._before = set(self._values)
             self._measured_at = time.monotonic() if of.goes_on else None
+            self._failing = tuple(of.failing)
 
     def _set(self, metric: str, value: Any, *labels: str) -> None:
         with self._lock:
