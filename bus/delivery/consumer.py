@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Protocol
@@ -16,9 +16,10 @@ from bus.observe.health import Check
 from bus.observe.listeners import Signals
 from bus.observe.log import Logger
 from bus.observe.signals import Received, Settled, Settling
-from bus.transports.base import Delivery, Inbox, Transport
+from bus.transports.base import EPOCH, Delivery, Frame, Inbox, Transport
 
 PREFETCH = 100
+STRAIGHT = ("events", "commands")
 
 log = Logger("bus.consumer")
 
@@ -123,13 +124,12 @@ class QueueConsumer:
     def _tell_received(self, taken: Sequence[Delivery]) -> None:
         signals = self.signals
         if Received in signals.wanted:
-            now = clock.now()
             signals.emit(
                 Received,
                 self.queue,
                 messages=len(taken),
                 size=sum(len(one.frame.body) for one in taken),
-                oldest=max(one.frame.age(now) for one in taken),
+                oldest=age_of([one.frame for one in taken]),
                 redelivered=sum(one.redelivered for one in taken),
             )
         if signals.tracer is not None:
@@ -140,6 +140,13 @@ class QueueConsumer:
         self._stopping.set()
         if self._inbox:
             await self._inbox.stop()
+
+
+def age_of(frames: Iterable[Frame]) -> float | None:
+    """Returns how many seconds ago the oldest of those was made that came straight from who made
+    them and say when; None if there is none. Others were meant to wait: retries, delays."""
+    now, told = clock.now(), [frame for frame in frames if frame.time != EPOCH]
+    return max((frame.age(now) for frame in told if frame.address in STRAIGHT), default=None)
 
 
 class BatchConsumer(QueueConsumer):

@@ -81,7 +81,7 @@ class BuildMeasured(Signal):
 @dataclass(frozen=True, slots=True)
 class AuditKnown(Signal):
     """When a projection was last audited (`at`: Unix time, in seconds), and how many documents
-    differed then."""
+    differ from the log: what the last whole audit left, or a sample since, if that is more."""
 
     projection: str
     at: float

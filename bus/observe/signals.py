@@ -129,12 +129,13 @@ class Sent(Signal):
 @dataclass(frozen=True, slots=True)
 class Received(Signal):
     """A worker has taken messages that arrived. `oldest` is how many seconds ago the oldest of them
-    was made; `redelivered` is how many had been delivered before."""
+    was made, but for those that were meant to wait, as retries are; None if all were. `redelivered`
+    is how many had been delivered before."""
 
     queue: str
     messages: int
     size: int
-    oldest: float
+    oldest: float | None
     redelivered: int
 
 

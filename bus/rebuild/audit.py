@@ -16,6 +16,7 @@ from typing import Any
 from bus.common import clock
 from bus.common.batches import batched
 from bus.data.ids import category_of, key_of
+from bus.data.payload import Document
 from bus.errors import ProjectionError, VersionUnusable
 from bus.observe.listeners import Signals
 from bus.observe.signals import ProjectionAudited, Repaired
@@ -121,13 +122,20 @@ class Audit:
         finally:
             await drop(self._collections, self._control, self._again)
         if part is None:
-            await self._note(sum(not difference.repaired for difference in found))
+            left = sum(not difference.repaired for difference in found)
+            await self._note(left, whole=not sample)
         self._tell(found, started)
         return Audited(self._target.collection, self._compared, tuple(found), tuple(sorted(parked)))
 
-    async def _note(self, left: int) -> None:
-        noted = {"at": self._control.now().timestamp(), "differences": left}
-        await change_note(self._control, audit_of(self._target.collection), lambda _: noted)
+    async def _note(self, left: int, *, whole: bool) -> None:
+        """Notes what is left. A sample that finds less than is known has only looked elsewhere."""
+        at = self._control.now().timestamp()
+
+        def noted(was: Document) -> Document:
+            known = 0 if whole else was.get("differences", 0)
+            return {"at": at, "differences": max(known, left)}
+
+        await change_note(self._control, audit_of(self._target.collection), noted)
 
     def _tell(self, found: Sequence[Difference], started: float) -> None:
         name, seconds = self._projection.name, time.time() - started

@@ -143,6 +143,18 @@ async def test_a_bus_that_is_not_instrumented_any_more_says_nothing(meters: Mete
         assert meters.values("bus.stored.commits") == []
 
 
+async def test_a_handler_that_asks_for_a_later_try_is_no_error(
+    meters: Meters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(OPT_IN, "messaging")
+    async with bank(meters) as bus, Worker(bus):
+        await bus.execute(Pay(wallet_id="a", amount=1, mood="later"))
+        await until(lambda: meters.values("bus.put_off"), "it asks for a later try")
+        await until(lambda: meters.values("messaging.process.duration"), "its run is told")
+        runs = meters.values("messaging.process.duration")
+    assert not [labels for labels, _ in runs if "error.type" in labels]
+
+
 @pytest.mark.parametrize(
     ("opted", "is_there"), [("", False), ("http", False), ("http, messaging", True)]
 )

@@ -1,7 +1,7 @@
 """What a worker takes, settles and sends is heard; a tracer hears it of the messages of a trace."""
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -10,12 +10,13 @@ import pytest
 from bus import Bus, InvalidMessage, Projection, Projections, Settings, Update, Worker, signals
 from bus.codec import record
 from bus.common import clock
+from bus.delivery.consumer import age_of
 from bus.messages import Envelope
 from bus.observe.signals import HandlerRun, Signal
 from bus.observe.tracer import Batch, Ended, context_of
 from bus.read.sweeper import Sweeper
 from bus.stores.event_log import Commit
-from bus.transports.base import Delivery, Frame
+from bus.transports.base import EPOCH, Delivery, Frame
 from bus.write.relay import Relay
 from tests.service.wallet import Diary, GetWallet, Pay, build
 from tests.unit.accounts import Account, Opened, View
@@ -96,7 +97,8 @@ async def test_what_a_worker_takes_and_settles_is_heard_with_what_became_of_it(
             await until(partial(settled, outcome), outcome)
     received = [one for one in heard.of(signals.Received) if one.queue == queue]
     assert sum(one.messages for one in received) >= 3
-    assert all(one.size > 0 and 0 <= one.oldest < 600 for one in received)
+    assert all(one.size > 0 and 0 <= (one.oldest or 0) < 600 for one in received)
+    assert any(one.oldest is not None for one in received)
     assert sum(one.redelivered for one in received) == 0
     projected = [one for one in heard.of(signals.BatchProjected) if one.events]
     assert sum(one.events for one in projected) >= 3
@@ -247,3 +249,15 @@ async def test_a_tracer_hears_of_relays_and_sweeps_that_did_something() -> None:
 )
 def test_a_context_counts_if_it_is_sampled(headers: dict[str, str | int], context: str) -> None:
     assert context_of(headers) == context
+
+
+def test_what_was_meant_to_wait_is_not_late_nor_what_does_not_say_when_it_was_made() -> None:
+    old, new = (clock.now() - timedelta(seconds=seconds) for seconds in (600, 60))
+
+    def came(address: str, time: datetime) -> Frame:
+        return Frame(address, "Paid", "1", "Paid", b"{}", time, "1")
+
+    meant = [came("", old), came("dead", old), came("events", EPOCH)]
+    assert age_of(meant) is None
+    assert age_of([*meant, came("events", new)]) == pytest.approx(60, abs=30)
+    assert age_of([*meant, came("commands", old)]) == pytest.approx(600, abs=30)

@@ -8,7 +8,9 @@ from structlog.testing import capture_logs
 
 from bus import Bus, Settings, StoreUnavailable, Worker, signals
 from bus.operate.projections import Projections
+from bus.rebuild.drift import audit_of
 from bus.telemetry.facts import LEASE, MOST_GROUPS, Facts, largest, partition_of
+from tests.service.audit_contract import damage
 from tests.service.wallet import Diary, Pay, build
 from tests.waiting import until
 
@@ -101,6 +103,26 @@ async def test_an_audit_is_known_from_then_on_and_a_repair_settles_it() -> None:
         await Projections(bus).refold("wallets", documents=["a"])  # no audit
         await heard.anew()
         assert heard.last(signals.AuditKnown) == known
+
+
+async def test_a_sample_without_differences_does_not_end_what_a_whole_audit_found() -> None:
+    bus = bank()
+    async with bus, Worker(bus):
+        receipt = await bus.execute(Pay(wallet_id="a", amount=1))
+        await bus.runtime.freshness.wait_for(bus.runtime.projections, receipt.versions, 60)
+        note = audit_of((await bus.runtime.catalogue.target(bus.runtime.projections[0])).collection)
+
+        async def known(*, sample: int = 0) -> int:
+            await Projections(bus).audit("wallets", sample=sample)
+            return int((await bus.runtime.control.note(note)).value["differences"])
+
+        stood = await damage(bus, "wallets", "a", {"total": 99})
+        assert await known() == 1
+        await damage(bus, "wallets", "a", stood)
+        assert await known(sample=1) == 1
+        assert await known() == 0
+        await damage(bus, "wallets", "a", {"total": 99})
+        assert await known(sample=1) == 1
 
 
 async def test_nothing_is_asked_while_nobody_listens() -> None:

@@ -92,7 +92,7 @@ CATALOGUE: tuple[Metric, ...] = (
     _counter("bus.settled", "messages acknowledged: done, put off or given up", "queue", "outcome"),
     _seconds(
         "bus.queue.delay",
-        "age of the oldest message of each batch as it arrived",
+        "age of each batch's oldest message as it arrived, but for retries and delays",
         "queue",
         buckets=DELAYS,
     ),
@@ -155,7 +155,11 @@ CATALOGUE: tuple[Metric, ...] = (
         "projection",
         unit="s",
     ),
-    _state("bus.projection.audit.differences", "documents that differed then", "projection"),
+    _state(
+        "bus.projection.audit.differences",
+        "documents that differ from the log, as audits know",
+        "projection",
+    ),
     _gauge(
         "bus.partition.held",
         "1 if this process gets a partition's messages, else 0",

@@ -83,9 +83,13 @@ class Meters:
         return {
             signals.EventsStored: lambda of: record("bus.store.duration", of.seconds),
             signals.Published: lambda of: record("bus.publish.duration", of.seconds),
-            signals.Received: lambda of: record("bus.queue.delay", of.oldest, of.queue),
+            signals.Received: self._received,
             signals.BatchProjected: self._projected,
         }
+
+    def _received(self, of: signals.Received) -> None:
+        if of.oldest is not None:
+            self._record("bus.queue.delay", of.oldest, of.queue)
 
     def _ran(self, run: signals.HandlerRun) -> None:
         self._record(RUNS[type(run)][1], run.seconds, run.message, run.outcome)
@@ -146,7 +150,8 @@ class _Conventions:
 
     def _ran(self, run: signals.HandlerRun) -> None:
         if queue := current_handler.get():  # else no worker runs it: it is no message
-            attributes = self._of("process", run.error)
+            error = run.error if run.outcome == "failed" else ""  # a Retry is none
+            attributes = self._of("process", error)
             self._processed.record(run.seconds, {**attributes, "messaging.destination.name": queue})
 
     def _of(self, operation: str, error: str = "") -> dict[str, str]:

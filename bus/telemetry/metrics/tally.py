@@ -137,7 +137,8 @@ class Tally:
     def _received(self, of: signals.Received) -> None:
         with self._lock:
             self._counts["bus.received"][of.queue,] += of.messages
-            self._add_to("bus.queue.delay", of.oldest, of.queue)
+            if of.oldest is not None:
+                self._add_to("bus.queue.delay", of.oldest, of.queue)
 
     def _settled(self, of: signals.Settled) -> None:
         with self._lock:
