@@ -175,6 +175,7 @@ class Checkup:
         """Whether asking must not write anything."""
         self.last: Health | None = None
         """What was answered last when somebody asked for health."""
+        self._asked_at = 0.0
 
     @property
     def parts(self) -> list[tuple[str, Breaks]]:
@@ -194,8 +195,12 @@ class Checkup:
         """Asks every part, concurrently."""
         problems = await self._problems(self._checks)
         failing = self._failing({problem.part for problem in problems})
-        self.last = _health([*problems, *failing])
+        self.last, self._asked_at = _health([*problems, *failing]), time.monotonic()
         return self.last
+
+    def recent(self, seconds: float) -> Health | None:
+        """Returns what was answered last, unless that is longer ago."""
+        return self.last if time.monotonic() - self._asked_at < seconds else None
 
     def _failing(self, parts: set[str]) -> Iterator[HealthProblem]:
         """Yields the failing loops, except for an outage that is among the problems already."""

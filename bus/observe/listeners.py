@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from threading import Condition, Thread
+from threading import Condition, RLock, Thread
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from weakref import WeakSet
 
@@ -77,6 +77,7 @@ class Signals:
         self._failed: set[tuple[int, str]] = set()
         self._slow: set[int] = set()
         self._apart = _Apart(self)
+        self._lock = RLock()
 
     def trace(self, tracer: Tracer | None) -> None:
         """Has the tracer told what begins, in place of the one before; None for nobody. Raises:
@@ -259,19 +260,21 @@ class Signals:
             self.note_tracer(tracer, "ended", failure)
 
     def _add(self, kind: type[Signal], listener: Listener) -> None:
-        self.wanted[kind] = (*self.wanted.get(kind, ()), listener)
-        self._attend()
+        with self._lock:  # buses may be opened in several threads at once
+            self.wanted[kind] = (*self.wanted.get(kind, ()), listener)
+            self._attend()
 
     def _remove(self, kind: type[Signal], listener: Listener) -> None:
-        self._failed.discard((id(listener), kind.name))
-        self._slow.discard(id(listener))
-        left = list(self.wanted[kind])
-        left.remove(listener)
-        if left:
-            self.wanted[kind] = tuple(left)
-        else:
-            del self.wanted[kind]
-        self._attend()
+        with self._lock:
+            self._failed.discard((id(listener), kind.name))
+            self._slow.discard(id(listener))
+            left = list(self.wanted[kind])
+            left.remove(listener)
+            if left:
+                self.wanted[kind] = tuple(left)
+            else:
+                del self.wanted[kind]
+            self._attend()
 
     def _attend(self) -> None:
         """Works out what is wanted of each run of a handler."""

@@ -63,7 +63,7 @@ class Loops:
     @property
     def failing(self) -> list[Failing]:
         """The loops that are failing, or were restarted less than SETTLED seconds ago."""
-        return [failing for failing in self._failing.values() if not failing.is_over]
+        return [failing for failing in list(self._failing.values()) if not failing.is_over]
 
     def start(self, run: Run, name: str, *, of_service: bool = False) -> "asyncio.Task[None]":
         """Keeps `run` running in a task of its own; it may be a service's own code."""

@@ -16,7 +16,6 @@ from typing import Any
 from bus.common import clock
 from bus.common.batches import batched
 from bus.data.ids import category_of, key_of
-from bus.data.payload import Document
 from bus.errors import ProjectionError, VersionUnusable
 from bus.observe.listeners import Signals
 from bus.observe.signals import ProjectionAudited, Repaired
@@ -26,7 +25,7 @@ from bus.read.projection import Projection
 from bus.read.projector import Projector
 from bus.read.sweeper import SWEEP_OVERLAP
 from bus.rebuild.catalogue import Catalogue
-from bus.rebuild.drift import Audited, Difference, Selection, alike, audit_of, differing
+from bus.rebuild.drift import Audited, Difference, Selection, alike, audit_of, differing, noted
 from bus.rebuild.fed import keys_fed
 from bus.rebuild.pause import paused
 from bus.rebuild.replay import Reached
@@ -122,20 +121,13 @@ class Audit:
         finally:
             await drop(self._collections, self._control, self._again)
         if part is None:
-            left = sum(not difference.repaired for difference in found)
-            await self._note(left, whole=not sample)
+            await self._note(sum(not difference.repaired for difference in found), sample)
         self._tell(found, started)
         return Audited(self._target.collection, self._compared, tuple(found), tuple(sorted(parked)))
 
-    async def _note(self, left: int, *, whole: bool) -> None:
-        """Notes what is left. A sample that finds less than is known has only looked elsewhere."""
-        at = self._control.now().timestamp()
-
-        def noted(was: Document) -> Document:
-            known = 0 if whole else was.get("differences", 0)
-            return {"at": at, "differences": max(known, left)}
-
-        await change_note(self._control, audit_of(self._target.collection), noted)
+    async def _note(self, left: int, sample: int) -> None:
+        change = noted(self._control.now().timestamp(), left, whole=not sample)
+        await change_note(self._control, audit_of(self._target.collection), change)
 
     def _tell(self, found: Sequence[Difference], started: float) -> None:
         name, seconds = self._projection.name, time.time() - started

@@ -1,8 +1,6 @@
 """Drift: what an audit found, the note of that, and whether two documents are alike."""
 
-from collections.abc import (
-    Sequence,
-)
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -59,8 +57,19 @@ class Audited(NamedTuple):
 
 def audit_of(collection: str) -> str:
     """Returns the key of the note of a collection's last audit: when it was (`at`, Unix time), and
-    how many documents it left that differ (`differences`)."""
+    how many documents differ that audits have left (`differences`)."""
     return f"{collection}/audit"
+
+
+def noted(at: float, left: int, *, whole: bool) -> Callable[[Document], Document]:
+    """Returns how another audit changes that note. A sample that finds less than is known has only
+    looked elsewhere."""
+
+    def change(was: Document) -> Document:
+        known = 0 if whole else was.get("differences", 0)
+        return {"at": at, "differences": max(known, left)}
+
+    return change
 
 
 class Selection(NamedTuple):

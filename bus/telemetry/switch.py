@@ -16,7 +16,7 @@ from bus.common.exceptions import own
 from bus.observe.listeners import Signals
 from bus.observe.log import Logger
 
-End = Callable[[], None]
+End = Callable[[], object]
 Attach = Callable[[Runtime, Any], End | None]
 """Takes an opening and the provider that is set up, or None; returns what ends it, if it began."""
 
@@ -59,27 +59,27 @@ def instrument(bus: HasRuntime, *, tracer_provider: Any = None, meter_provider: 
     It may be open already. By itself it uses those that are set up when it opens.
     """
     _given[bus.runtime.signals] = Providers(tracer_provider, meter_provider)
-    _again(bus.runtime.signals)
+    again(bus.runtime.signals)
 
 
 def uninstrument(bus: HasRuntime) -> None:
     """Ends the traces and metrics of a bus, also of its later openings."""
     _given[bus.runtime.signals] = OFF
-    _again(bus.runtime.signals)
+    again(bus.runtime.signals)
 
 
 def instrument_all(tracer_provider: Any = None, meter_provider: Any = None) -> None:
     """Has all buses of this process tell these providers, unless they were given others."""
     _process.given = Providers(tracer_provider, meter_provider)
     for signals in list(_open):
-        _again(signals)
+        again(signals)
 
 
 def uninstrument_all() -> None:
     """Ends the traces and metrics of all buses of this process, also of later ones."""
     _process.given = OFF
     for signals in list(_open):
-        _again(signals)
+        again(signals)
 
 
 def providers(runtime: Runtime) -> Providers:
@@ -99,7 +99,7 @@ def install() -> None:
         opening.attachers.append(attach)
 
 
-def attach(runtime: Runtime) -> End:
+def attach(runtime: Runtime) -> Callable[[], None]:
     """Begins traces and metrics of an opening, if they are wanted; returns what ends them. Raises
     nothing."""
     attached = _Attached(runtime)
@@ -111,6 +111,15 @@ def attach(runtime: Runtime) -> End:
         attached.end()
 
     return detach
+
+
+def again(signals: Signals) -> None:
+    """Attaches the openings of a bus anew: all end first, so that nobody is told who was before."""
+    openings = list(_open.get(signals, ()))
+    for attached in openings:
+        attached.end()
+    for attached in openings:
+        attached.begin()
 
 
 class _Attached:
@@ -152,12 +161,6 @@ class _Process:
     """What was said for all buses of the process."""
 
     given = Providers()
-
-
-def _again(signals: Signals) -> None:
-    for attached in _open.get(signals, ()):
-        attached.end()
-        attached.begin()
 
 
 def _is_refused(runtime: Runtime) -> bool:

@@ -1,9 +1,12 @@
 """Listeners that are called apart, slow ones, and the tracer: none of them harms anybody."""
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -189,3 +192,22 @@ def test_a_tracer_that_raises_harms_nobody_and_is_logged_once() -> None:
     assert all(line["event"] == "listener_failed" for line in lines)
     told.trace(None)
     assert told.tracer is None
+
+
+@pytest.mark.real_time
+def test_threads_that_listen_at_once_take_nothing_from_each_other() -> None:
+    heard = Signals("bank")
+    before = dict(heard.wanted)
+
+    def listen(number: int) -> None:
+        for _ in range(500):
+            heard.listen(signals.Published, partial(str, number))()
+
+    often = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(listen, range(8)))
+    finally:
+        sys.setswitchinterval(often)
+    assert heard.wanted == before

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from bus import ConfigurationError, Health, OutcomeUnknown, StoreUnavailable
 from bus.common.tasks import end
 from bus.observe.health import Check, Checkup
+from bus.observe.loops import Failing as FailingLoop
 from bus.observe.loops import Loops
 from tests.waiting import until
 
@@ -144,3 +145,24 @@ async def test_a_loop_that_is_cancelled_ends_and_is_no_problem(nth: int) -> None
         await end([task])
     assert task.cancelled()
     assert loops.failing == []
+
+
+def test_who_asks_in_another_thread_is_not_disturbed_by_a_failure_that_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loops = Loops()
+
+    async def fails() -> None:
+        raise RuntimeError("torn")
+
+    def is_over(failing: FailingLoop) -> bool:
+        loops.forget("other")  # as the loop itself does meanwhile
+        return False
+
+    async def both() -> None:
+        await loops.turn("one", fails, None)
+        await loops.turn("other", fails, None)
+
+    asyncio.run(both())
+    monkeypatch.setattr(FailingLoop, "is_over", property(is_over))
+    assert [failing.loop for failing in loops.failing] == ["one", "other"]

@@ -1,11 +1,13 @@
 """Metrics: what the signals say is counted once, and shown as Prometheus reads it."""
 
 import asyncio
+import gc
 import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
+from weakref import ref
 
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge, generate_latest
@@ -13,9 +15,9 @@ from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as read_openmetrics,
 )
 
-from bus import Bus, ConfigurationError, Retry, Router, Settings, Worker, signals
+from bus import Bus, ConfigurationError, Retry, Router, Settings, StoreUnavailable, Worker, signals
 from bus.observe.listeners import NoPage, Signals
-from bus.telemetry import metrics
+from bus.telemetry import instrument, metrics, uninstrument
 from bus.telemetry.metrics import attached
 from bus.telemetry.metrics.catalogue import CATALOGUE, MOST_ERRORS, OTHER
 from bus.telemetry.metrics.states import States
@@ -146,6 +148,52 @@ async def test_health_is_what_was_last_answered_and_never_asked_for() -> None:
         assert value(bus, "bus_info") == 0  # it has labels
         (info,) = values(metrics.page(bus)[1], "bus_info")
         assert dict(info)["store"] == "memory"
+
+
+async def test_health_that_nobody_asks_for_any_more_is_not_told_as_if_it_were_so_now() -> None:
+    bus = build(Settings.in_memory(facts_every=0.05), Diary(), "bank")
+    metrics.page(bus)
+    async with bus:
+        assert (await bus.health()).ready
+        await until(lambda: not values(metrics.page(bus)[1], "bus_health"), "it is old")
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_bus_that_is_closed_is_let_go(first: bool) -> None:
+    bus = build(Settings.in_memory(), Diary(), "bank")
+    if first:
+        metrics.page(bus)
+    async with bus:
+        await bus.execute(Pay(wallet_id="a", amount=1))
+        metrics.page(bus)
+        dispatcher = ref(bus.runtime.dispatcher)
+    del bus
+    gc.collect()
+    assert dispatcher() is None
+
+
+async def test_a_bus_that_could_not_be_opened_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(**options: bool) -> None:
+        raise StoreUnavailable("it is away")
+
+    bus = build(Settings.in_memory(), Diary(), "bank")
+    metrics.page(bus)
+    monkeypatch.setattr(bus.runtime.event_log, "open", fails)
+    with pytest.raises(StoreUnavailable):
+        await bus.__aenter__()
+    assert not attached._of(bus.runtime.signals)._tally._counting
+
+
+async def test_who_is_not_instrumented_any_more_answers_nothing_and_counts_nothing_twice() -> None:
+    bus = build(Settings.in_memory(health_port=9), Diary(), "bank")
+    async with bus:
+        pages = bus.runtime.signals.pages
+        await bus.execute(Pay(wallet_id="a", amount=1))
+        uninstrument(bus)
+        assert pages == {}
+        instrument(bus)
+        _, body = await pages["/metrics"]("")
+        assert total(body, "bus_commands_total") == 1
 
 
 async def test_a_page_is_openmetrics_for_who_accepts_that(unique: str) -> None:

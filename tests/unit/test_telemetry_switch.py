@@ -1,7 +1,9 @@
 """Which buses tell their traces and metrics, and until when."""
 
+import asyncio
 import sys
 from collections.abc import Iterator
+from threading import Event
 from types import ModuleType
 from typing import Any
 
@@ -19,12 +21,15 @@ class Listener:
     def __init__(self) -> None:
         self.attached: list[Any] = []
         self.ended = 0
+        self.order: list[str] = []
 
     def attach(self, runtime: Runtime, provider: Any) -> switch.End:
         self.attached.append(provider)
+        self.order.append("begin")
 
         def end() -> None:
             self.ended += 1
+            self.order.append("end")
 
         return end
 
@@ -69,6 +74,29 @@ async def test_an_open_bus_is_attached_at_once_and_let_go_at_once(listener: List
         assert listener.attached == [mine]
         instrument(bus, tracer_provider=mine)
         assert listener.attached == [mine, mine]
+
+
+@pytest.mark.real_time
+async def test_all_openings_of_a_bus_are_let_go_before_one_is_attached_anew(
+    listener: Listener,
+) -> None:
+    bus, opened, done = bank(), Event(), Event()
+    instrument(bus, tracer_provider=object())
+
+    async def hold() -> None:
+        async with bus:
+            opened.set()
+            await asyncio.to_thread(done.wait)
+
+    async with bus:
+        there = asyncio.create_task(asyncio.to_thread(asyncio.run, hold()))
+        try:
+            assert await asyncio.to_thread(opened.wait, 60)
+            instrument(bus, tracer_provider=object())
+        finally:
+            done.set()
+            await there
+    assert listener.order[:6] == ["begin", "begin", "end", "end", "begin", "begin"]
 
 
 async def test_all_buses_of_a_process_are_attached_and_let_go(listener: Listener) -> None:

@@ -8,6 +8,7 @@ import platform
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -18,6 +19,7 @@ from bus.settings import MEMORY
 from bus.telemetry.metrics.processes import Shared, shared_folder
 from bus.telemetry.metrics.states import States
 from bus.telemetry.metrics.tally import Labels, Numbers, Reading, Tally, joined
+from bus.telemetry.switch import again as attach_again
 from bus.version import __version__
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from bus.telemetry.metrics.prometheus import Families
 
 PAGE = "/metrics"
+FRESH = 3
+"""For so many times `facts_every` an answer about health is told, if nobody asks again."""
 LACKS = (
     "metrics need prometheus-client, which is not installed: pip install 'doubledecker[prometheus]'"
 )
@@ -43,29 +47,33 @@ class Metrics:
         self._meters: dict[int, Meters] = {}
         self._told: dict[int, Any] = {}
         """The providers that are told at present."""
+        self._lock = RLock()
         self.is_asked = False
         """Whether somebody shows them elsewhere than at a health port."""
 
     def begin(self, runtime: Runtime, provider: Any = None) -> Callable[[], None]:
         """Begins to count what is done here, and to tell it to a meter provider, if there is one;
         returns what ends that. What was counted stays."""
-        if not self._runtimes:
-            signals = runtime.signals
-            self._stops = [*self._tally.listen(signals), *self._states.listen(signals)]
-            self._share()
-        if provider is not None and id(provider) not in self._told:
-            self._measure(runtime, provider)
-        if runtime not in self._runtimes:
+        with self._lock:  # buses may be opened in several threads at once
+            if not self._runtimes:
+                signals = runtime.signals
+                self._stops = [*self._tally.listen(signals), *self._states.listen(signals)]
+                self._share()
+            if provider is not None and id(provider) not in self._told:
+                self._measure(runtime, provider)
             self._runtimes.append(runtime)
-        self._tally.count(runtime.dispatcher, lambda: runtime.state.is_over)
+            self._tally.count(runtime.dispatcher)
         return partial(self._end, runtime)
 
     def _end(self, runtime: Runtime) -> None:
-        if runtime in self._runtimes:
+        with self._lock:
+            self._tally.end(runtime.dispatcher)
             self._runtimes.remove(runtime)
-        while self._stops and not self._runtimes:
-            self._stops.pop()()
-            self._told.clear()
+            if not self._runtimes:
+                runtime.signals.pages.pop(PAGE, None)
+                self._told.clear()
+            while self._stops and not self._runtimes:
+                self._stops.pop()()
 
     def _measure(self, runtime: Runtime, provider: Any) -> None:
         """Has instruments say what is counted. A provider that was used before has them still."""
@@ -106,15 +114,16 @@ class Metrics:
         return self.text(accept)
 
 
-def attach(runtime: Runtime, provider: Any = None) -> Callable[[], None] | None:
+def attach(runtime: Runtime, provider: Any = None) -> Callable[[], object]:
     """Begins to count what an opening of a bus does, if somebody can see it; returns what ends
     that."""
     signals, has_port = runtime.signals, runtime.settings.health_port > 0
     metrics = _of(signals)
     if has_port:
         signals.pages[PAGE] = metrics.page
-    is_shown = metrics.is_asked or provider is not None or (has_port and _is_installed())
-    return metrics.begin(runtime, provider) if is_shown else None
+    if metrics.is_asked or provider is not None or (has_port and _is_installed()):
+        return metrics.begin(runtime, provider)
+    return lambda: signals.pages.pop(PAGE, None)
 
 
 def page(bus: HasRuntime, accept: str = "") -> tuple[str, bytes]:
@@ -145,8 +154,7 @@ def _asked(bus: HasRuntime) -> Metrics:
     metrics = _of(runtime.signals)
     if not metrics.is_asked:
         metrics.is_asked = True
-        if runtime.state.loop is not None and runtime.settings.telemetry != "never":
-            metrics.begin(runtime)
+        attach_again(runtime.signals)
     return metrics
 
 
@@ -161,9 +169,10 @@ def _is_installed() -> bool:
 def _gauges(runtime: Runtime) -> Numbers:
     """Returns what is known of this process at this moment."""
     checkup = runtime.checkup
-    health: dict[Labels, float] = dict.fromkeys(checkup.parts, 0.0)
-    if checkup.last:
-        health |= {(problem.part, problem.breaks): 1.0 for problem in checkup.last.problems}
+    last = checkup.recent(FRESH * runtime.settings.facts_every)
+    health: dict[Labels, float] = dict.fromkeys(checkup.parts, 0.0) if last else {}
+    for problem in last.problems if last else ():
+        health[problem.part, problem.breaks] = 1.0
     info = (
         __version__,
         platform.python_version(),
@@ -171,7 +180,7 @@ def _gauges(runtime: Runtime) -> Numbers:
         _store(runtime),
     )
     return {
-        "bus.health": health if checkup.last else {},
+        "bus.health": health,
         "bus.loops.failing": {(failing.loop,): 1.0 for failing in runtime.loops.failing},
         "bus.info": {info: 1.0},
     }

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import add
 from threading import Lock
 from typing import NamedTuple, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 from bus.dispatch.measuring import Counted
 from bus.observe import signals
@@ -61,39 +62,42 @@ class Tally:
         self._histograms: defaultdict[str, dict[Labels, _Histogram]] = defaultdict(dict)
         self._connected: dict[Labels, float] = {}
         self._errors: dict[str, set[str]] = {}
-        self._counting: dict[int, tuple[Counting, Callable[[], bool]]] = {}
+        self._counting: set[Counting] = set()
+        self._ended: WeakKeyDictionary[Counting, list[Counted]] = WeakKeyDictionary()
+        """What those had come to that count no more, but for as long as they might again."""
 
     def listen(self, to: Signals) -> list[Callable[[], None]]:
         """Begins to listen; returns what ends that."""
         stops = [to.listen(kind, heard) for kind, heard in self._heard().items()]
         return [*stops, *(to.listen(kind, self._ran, sampled=True) for kind in RUNS)]
 
-    def count(self, runs: Counting, is_over: Callable[[], bool]) -> None:
-        """Counts these runs, too. Once `is_over`, what they came to is kept, and they are not."""
+    def count(self, runs: Counting) -> None:
+        """Counts these runs, too, from their first one on."""
         with self._lock:
-            self._fold()
-            self._counting[id(runs)] = (runs, is_over)
+            _add_runs(self._counts, self._ended.pop(runs, []), times=-1)
+            self._counting.add(runs)
+
+    def end(self, runs: Counting) -> None:
+        """Keeps what these runs have come to, and not them."""
+        with self._lock:
+            if runs in self._counting:
+                self._counting.remove(runs)
+                self._ended[runs] = runs.counted
+                _add_runs(self._counts, self._ended[runs])
 
     def read(self) -> Reading:
         """Returns what is counted by now."""
         with self._lock:
-            self._fold()
             counters = {name: dict(values) for name, values in self._counts.items()}
             histograms = {
                 name: {labels: found.read() for labels, found in of.items()}
                 for name, of in self._histograms.items()
             }
             connected = dict(self._connected)
-            counting = [runs for runs, _ in self._counting.values()]
+            counting = list(self._counting)
         for runs in counting:
             _add_runs(counters, runs.counted)
         return Reading(counters, {"bus.connected": connected}, histograms)
-
-    def _fold(self) -> None:
-        for key, (runs, is_over) in list(self._counting.items()):
-            if is_over():
-                _add_runs(self._counts, runs.counted)
-                del self._counting[key]
 
     def _heard(self) -> dict[type[Signal], Callable[..., None]]:
         return {
@@ -209,13 +213,13 @@ class _Histogram:
         return Distribution(tuple(self._counts), self._total)
 
 
-def _add_runs(counts: Numbers, runs: Iterable[Counted]) -> None:
+def _add_runs(counts: Numbers, runs: Iterable[Counted], *, times: int = 1) -> None:
     """Adds them, those that never came about as 0: a rate shows the first one only then."""
     for run in runs:
         of = counts.setdefault(RUNS[run.kind][0], {})
         for outcome in ("done", "failed", "put_off"):
             labels = (run.message, run.handler, outcome)
-            of[labels] = of.get(labels, 0) + getattr(run, outcome)
+            of[labels] = of.get(labels, 0) + times * getattr(run, outcome)
 
 
 def joined(readings: Iterable[Reading]) -> Reading:
