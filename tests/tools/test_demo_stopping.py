@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tools.demo import __main__ as program
 from tools.demo import looking, stopping
 from tools.demo.errors import DemoFailed
 from tools.demo.staying import KeptDemo, KeptProcess
@@ -77,3 +78,18 @@ def test_the_command_that_ends_it_names_the_folder_where_that_is_another_one(
 ) -> None:
     assert looking.stop_command(kept.FOLDER) == "bin/demo --stop"
     assert looking.stop_command(tmp_path) == f"bin/demo --stop --folder {tmp_path}"
+
+
+def test_a_folder_of_anybodys_beside_what_is_kept_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*words: object) -> None:
+        raise DemoFailed("no server")
+
+    theirs = tmp_path / "demo" / "__main__.py"
+    theirs.parent.mkdir()
+    theirs.write_text("theirs")
+    monkeypatch.setattr(program, "_run", fails)
+    monkeypatch.setattr(sys, "argv", ["bin/demo", "--keep", "--folder", str(tmp_path)])
+    assert program.main() == program.FAILED
+    assert theirs.read_text() == "theirs"

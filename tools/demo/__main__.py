@@ -82,9 +82,7 @@ def _keep(options: argparse.Namespace, began: float, screen: Screen) -> int:
 
 def _begin(options: argparse.Namespace, began: float, screen: Screen) -> int:
     folder: Path = options.folder
-    logs = folder / "demo"
-    shutil.rmtree(logs, ignore_errors=True)
-    logs.mkdir()
+    logs = Path(tempfile.mkdtemp(prefix="demo-", dir=folder))  # nobody else's: --stop removes it
     try:
         report = _run(_plan(options, began), options.broker == "memory", logs, screen)
     except BaseException:
