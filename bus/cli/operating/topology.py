@@ -210,12 +210,14 @@ def prune(
     if as_json:
         removed = [{"kind": change.kind, "name": change.name} for change in outcome.removed]
         kept = [{"name": stays.change.name, "why": stays.why} for stays in outcome.kept]
-        print_json({"removed": removed, "kept": kept})
+        print_json({"removed": removed, "kept": kept, "gone": dict(outcome.gone)})
     else:
         print(f"removed: {len(outcome.removed)}")
     for stays in outcome.kept:
         print(f"{cell(stays.change.name)} stays: {cell(stays.why)}", file=sys.stderr)
-    raise typer.Exit(1 if outcome.kept else 0)
+    for name, gone in outcome.gone.items():
+        print(f"{cell(name)}: {gone:,} messages are gone with it", file=sys.stderr)
+    raise typer.Exit(1 if outcome.kept or (outcome.gone and not with_messages) else 0)
 
 
 def _confirm(service: str, changes: Sequence[Change], yes: str) -> None:

@@ -19,8 +19,8 @@ from bus.transports.rabbitmq.declare import delete_exchanges
 from bus.transports.rabbitmq.moving.anew import PATIENCE, Moved, move
 from bus.transports.rabbitmq.planning.change import CHANGE, MAKE
 from bus.transports.rabbitmq.planning.diff import is_other
-from bus.transports.rabbitmq.planning.found import NO_POLICY, Found
-from bus.transports.rabbitmq.planning.policies import holds_back
+from bus.transports.rabbitmq.planning.found import Found
+from bus.transports.rabbitmq.planning.policies import hides
 from bus.transports.rabbitmq.planning.wanted import WantedQueue, wanted_queues
 from bus.transports.topology import delay_queues
 
@@ -105,7 +105,7 @@ def _require_all_in_sight(name: str, found: Found) -> None:
     """Raises: TransportUnavailable, if RabbitMQ holds messages back or may do so: nobody can take
     them from the queue, and they would be deleted with it."""
     queue = found.queues.get(name)
-    if queue is None or not (queue.delayed or holds_back((queue.policy or NO_POLICY).definition)):
+    if queue is None or not hides(queue):
         return
     raise TransportUnavailable(
         f"RabbitMQ: {name} must be emptied and deleted, and what RabbitMQ holds back in it by its "

@@ -1,23 +1,27 @@
 """Removes queues, bindings and exchanges of a service that nobody declares any more."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from bus.assembly.runtime import OnOpenBus
 from bus.errors import ConfigurationError
 from bus.operate.topology.plan import apart_of, found_at, planned
 from bus.transports.rabbitmq.planning.change import PRUNE, Change
+from bus.transports.rabbitmq.planning.policies import hides
 from bus.transports.rabbitmq.planning.pruning import Kept, remove
 from bus.transports.topology import delay_queues
 
 
 class Pruned(NamedTuple):
-    """What was removed, and what stayed, each with why."""
+    """What was removed, and what stayed, each with why; and how many messages were `gone` with a
+    queue that was removed with any, be it that they came at the last moment."""
 
     removed: tuple[Change, ...]
     kept: tuple[Kept, ...]
+    gone: Mapping[str, int] = MappingProxyType({})
 
 
 def _is_over(change: Change) -> bool:
@@ -46,15 +50,18 @@ class Pruning(OnOpenBus):
         return changes
 
     async def prune(self, changes: Sequence[Change], *, with_messages: bool = False) -> Pruned:
-        """Removes these, but a queue that is consumed; and one with messages in it only
-        `with_messages`."""
+        """Removes these, but a queue that is consumed; and one with messages in it, or with some
+        that RabbitMQ itself holds back, only `with_messages`."""
         runtime = self._runtime
+        found = await found_at(runtime)
         work = partial(
             remove,
             changes=changes,
             with_messages=with_messages,
             delays=delay_queues(runtime.service),
+            hiding=[name for name, queue in found.queues.items() if hides(queue)],
         )
-        kept = await apart_of(runtime, work, "pruning")
+        kept, gone = await apart_of(runtime, work, "pruning", timeout=None)
         stay = [each.change for each in kept]
-        return Pruned(tuple(change for change in changes if change not in stay), tuple(kept))
+        removed = tuple(change for change in changes if change not in stay)
+        return Pruned(removed, tuple(kept), gone)

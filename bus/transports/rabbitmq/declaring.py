@@ -191,6 +191,7 @@ async def apart(
     except ChannelAccessRefused as error:
         raise ConfigurationError(f"RabbitMQ: {error}; {right_remedy(service)}") from None
     except (TimeoutError, ConnectionError, AMQPError, ChannelInvalidStateError) as error:
-        raise TransportUnavailable(f"RabbitMQ: {doing} failed: {error}") from None
+        why = str(error) or f"it was not over within {timeout} s"
+        raise TransportUnavailable(f"RabbitMQ: {doing} failed: {why}") from None
     finally:
         await session.close()

@@ -229,7 +229,9 @@ def _orphan(queue: FoundQueue, renamed: str) -> Change:
     if queue.consumers:
         why = f"not declared here, but consumed ({queue.consumers}): by another release?"
         remedy = f"stop what consumes it; then {remedy}"
-    return Change(PRUNE, "queue", queue.name, why, remedy=remedy, messages=queue.messages or 0)
+    bound = dict(_by_exchange(queue.bindings or ()))
+    messages = queue.messages or 0
+    return Change(PRUNE, "queue", queue.name, why, remedy=remedy, was=bound, messages=messages)
 
 
 def _differing(was: Mapping[str, Any], should: Mapping[str, Any]) -> list[str]:

@@ -124,6 +124,12 @@ def holds_back(definition: Mapping[str, Any]) -> bool:
     return str(definition.get(DELAYED_RETRY, _NO_DELAY)) != _NO_DELAY
 
 
+def hides(queue: FoundQueue) -> bool:
+    """Returns whether RabbitMQ holds messages back in a queue, or may do so: no count shows them,
+    and they would be deleted with it."""
+    return bool(queue.delayed) or holds_back((queue.policy or NO_POLICY).definition)
+
+
 def against_timeout(
     queue: FoundQueue, limit: float, ahead: int, broker: float | None
 ) -> Iterator[Change]:
