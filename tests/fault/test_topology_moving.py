@@ -21,7 +21,7 @@ from bus.transports.rabbitmq.planning.wanted import WantedQueue
 from tests.fault.applying import MANY, Applies, Step, publishing
 from tests.fault.conftest import channel_of
 from tests.service.wallet import Diary, Pay, build
-from tests.waiting import until
+from tests.waiting import patience, until
 from tools.services import RabbitMQNode
 
 CLASSIC: Mapping[str, Any] = {}
@@ -303,3 +303,68 @@ async def all_handled(settings: Settings, diary: Diary, unique: str, paid: int, 
         assert not (await Planning(bus).plan()).differs(), when
         async with Worker(bus, only=["thanking"]):
             await until(lambda: len({*diary.seen}) == paid, f"{when}: all are handled", within=60)
+
+
+# -- by somebody else
+
+
+class Rebound:
+    """A session beside which a process that declares binds a queue again, as soon as it is
+    unbound for the first time."""
+
+    def __init__(self, session: RabbitSession, queue: str) -> None:
+        self.session = session
+        self.queue = queue
+        self.is_over = False
+
+    async def channel(self, *, confirms: bool) -> Any:
+        return ReboundChannel(await self.session.channel(confirms=confirms), self)
+
+
+class ReboundChannel:
+    def __init__(self, channel: Any, rebound: Rebound) -> None:
+        self._channel = channel
+        self._rebound = rebound
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)
+
+    async def queue_unbind(self, queue: str, exchange: str, topic: str) -> None:
+        await self._channel.queue_unbind(queue, exchange, topic)
+        if queue == self._rebound.queue and not self._rebound.is_over:
+            self._rebound.is_over = True
+            await self._channel.queue_bind(queue, exchange, topic)
+
+
+async def test_a_delay_that_is_bound_again_while_it_is_moved_does_not_go_round_for_ever(
+    broker: RabbitMQNode, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is put aside by its exchange comes back to it then."""
+    monkeypatch.setattr(draining, "SILENCE", 0.1)
+    wanted = WantedQueue(unique, {"x-queue-type": "quorum"}, [(unique, "")])
+    async with channel_of(broker) as channel, session_of(broker) as session:
+        exchange = await channel.declare_exchange(unique, "fanout", durable=True)
+        await spoil(channel, unique, SHORT, (unique, ""))
+        for number in range(3):
+            await exchange.publish(message(number), "back")
+        rebound: Any = Rebound(session, unique)
+        async with asyncio.timeout(60 * patience()):
+            assert (await move(rebound, wanted, is_other=True)).gone == 0
+        assert {*await bodies(channel, unique)} == {0, 1, 2}
+        await channel.queue_delete(unique)
+        await channel.exchange_delete(unique)
+
+
+async def test_what_a_move_of_another_release_has_put_aside_is_brought_back(
+    broker: RabbitMQNode, unique: str
+) -> None:
+    """It has declared the queue aside with the arguments of that release."""
+    wanted = WantedQueue(unique, {"x-queue-type": "quorum"}, [("amq.topic", unique)])
+    async with channel_of(broker) as channel, session_of(broker) as session:
+        await spoil(channel, unique, CLASSIC, ("amq.topic", unique))
+        await channel.declare_queue(f"{unique}.moving", durable=True, arguments=dict(SHORT))
+        await channel.default_exchange.publish(message(0), f"{unique}.moving")
+        await channel.default_exchange.publish(message(1), unique)
+        assert (await move(session, wanted, is_other=True)).messages == 2
+        assert {*await bodies(channel, unique)} == {0, 1}
+        await channel.queue_delete(unique)

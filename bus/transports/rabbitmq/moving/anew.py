@@ -11,6 +11,7 @@ from functools import partial
 from typing import NamedTuple
 
 from aiormq.abc import AbstractChannel, DeliveredMessage
+from aiormq.exceptions import ChannelNotFoundEntity
 
 from bus.errors import TransportUnavailable
 from bus.transports.rabbitmq.connection import RabbitSession, genuine
@@ -72,12 +73,15 @@ async def _put_aside(
     patience: float,
 ) -> int:
     """Returns how many messages were deleted with the old queue, which should be none."""
-    channel = await session.channel(confirms=False)
-    await _make(channel, wanted.aside)
+    channel = await _aside(session, wanted)
+    await _bind(channel, wanted.aside)
     deadline, is_calm = time.monotonic() + patience, False
     while True:
         await unbind(channel, wanted.name, {*wanted.bindings, *bindings})
-        moved = await drain(session, wanted.name, _into(wanted.aside))
+        # No more than there is: a process that binds the queue again, as one does that declares,
+        # has what is put aside by an exchange come back to it, round and round until it is unbound.
+        ready, _ = await counts(channel, wanted.name)
+        moved = await drain(session, wanted.name, _into(wanted.aside), most=max(ready, 1))
         waiting = sum([(await counts(channel, delay))[0] for delay in delays])
         if not moved and not waiting and is_calm:  # twice: what left a delay may be on its way
             break
@@ -97,10 +101,9 @@ async def _put_aside(
 
 async def _bring_back(session: RabbitSession, wanted: WantedQueue) -> tuple[int, int]:
     """Returns how many messages stood aside, and how many were deleted with the queue aside."""
-    channel = await session.channel(confirms=False)
-    await _make(channel, wanted)
-    aside = wanted.aside
-    await _declare(channel, aside)  # a move may have ended after it was deleted
+    channel, aside = await _aside(session, wanted), wanted.aside
+    await _declare(channel, wanted)
+    await _bind(channel, wanted)
     await unbind(channel, aside.name, aside.bindings)
     put, moved = _once(_into(wanted)), 0
     while more := await drain(session, aside.name, put):
@@ -115,8 +118,19 @@ async def _declare(channel: AbstractChannel, queue: WantedQueue) -> None:
     await genuine(channel.queue_declare(queue.name, durable=True, arguments=arguments))
 
 
-async def _make(channel: AbstractChannel, queue: WantedQueue) -> None:
-    await _declare(channel, queue)
+async def _aside(session: RabbitSession, wanted: WantedQueue) -> AbstractChannel:
+    """Makes the queue aside unless it is there, as it is then: one that a move has left may be of a
+    release that declared other arguments. Returns a channel."""
+    channel = await session.channel(confirms=False)
+    try:
+        await counts(channel, wanted.aside.name)
+    except ChannelNotFoundEntity:  # which has closed the channel
+        channel = await session.channel(confirms=False)
+        await _declare(channel, wanted.aside)
+    return channel
+
+
+async def _bind(channel: AbstractChannel, queue: WantedQueue) -> None:
     for exchange, topic in queue.bindings:
         await genuine(channel.queue_bind(queue.name, exchange, topic))
 
