@@ -59,7 +59,8 @@ class FakeBroker:
             await put(_delivered(message, number, name))
         queue.messages = []
 
-    async def basic_ack(self, tag: int, **options: Any) -> None: ...
+    async def basic_ack(self, tag: int, **options: Any) -> None:
+        self.calls.append(("ack", str(tag)))
 
     async def basic_cancel(self, tag: str) -> None: ...
 

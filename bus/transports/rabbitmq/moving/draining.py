@@ -12,6 +12,8 @@ from bus.errors import TransportUnavailable
 from bus.transports.rabbitmq.connection import RabbitSession, genuine
 
 PREFETCH = 100
+STALLED = 60.0
+"""Seconds without any progress after which emptying a queue is given up."""
 SILENCE = 0.5
 """Seconds without a message after which a queue is looked at whether it is empty."""
 
@@ -21,7 +23,25 @@ Put = Callable[[AbstractChannel, Sequence[DeliveredMessage]], Awaitable[int]]
 
 async def drain(session: RabbitSession, source: str, put: Put, most: int | None = None) -> int:
     """Empties a queue until it is silent, or `most` messages were taken; returns the sum of what
-    `put` has returned."""
+    `put` has returned.
+
+    Raises: TransportUnavailable if it does not get on.
+    """
+    try:
+        async with asyncio.timeout(STALLED) as limit:
+            return await _drain(session, source, put, most, limit)
+    except TimeoutError:
+        raise TransportUnavailable(
+            f"RabbitMQ: {source} is not emptied: for {STALLED:g} s nothing was delivered from it, "
+            f"or nothing confirmed, as by a broker that is short of memory or disk (rabbitmq-"
+            f"diagnostics alarms). Help it, stop whoever else consumes the queue, and run this "
+            f"again: it goes on, and nothing is lost"
+        ) from None
+
+
+async def _drain(
+    session: RabbitSession, source: str, put: Put, most: int | None, limit: asyncio.Timeout
+) -> int:
     taking, putting = await session.channel(confirms=False), await session.channel(confirms=True)
     arrived: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
     await genuine(taking.basic_qos(prefetch_count=PREFETCH))
@@ -33,6 +53,7 @@ async def drain(session: RabbitSession, source: str, put: Put, most: int | None 
         brought += await put(putting, batch)
         await genuine(taking.basic_ack(batch[-1].delivery_tag or 0, multiple=True))
         taken += len(batch)
+        limit.reschedule(asyncio.get_running_loop().time() + STALLED)
     await genuine(taking.basic_cancel(source))
     await genuine(taking.close())
     await genuine(putting.close())
