@@ -114,7 +114,7 @@ async def test_an_orphan_that_fills_is_an_error_and_an_empty_one_a_warning(
 
     await until(is_counted, "the message is counted")
     full = one(await amiss(bus), "topology", f"{unique}.full (1 messages)")
-    assert "bus topology prune deletes it with --with-messages" in full.remedy
+    assert "bus topology prune APP deletes it with --with-messages" in full.remedy
     async with bus.looking():
         pruning = Pruning(bus)
         await pruning.prune(await pruning.prunable(), with_messages=True)
@@ -259,7 +259,7 @@ async def test_the_command_exits_with_1_for_an_error_alone_and_its_json_is_stabl
             "part": "topology",
             "level": "error",
             "what": "queue wallets.thanking: there is no such queue",
-            "remedy": "bus topology apply",
+            "remedy": "bus topology apply APP",
             "promise": "G8",
         }
     ]

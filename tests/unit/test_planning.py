@@ -110,7 +110,7 @@ def test_an_empty_broker_gets_everything_and_its_bindings_need_no_lines_of_their
 def test_a_missing_queue_is_made() -> None:
     change = planned(without("bank.mail"))
     assert change[:4] == ("+", "queue", "bank.mail", "there is no such queue")
-    assert change.remedy == "bus topology apply"
+    assert change.remedy == "bus topology apply APP"
 
 
 @pytest.mark.parametrize(
@@ -176,10 +176,13 @@ def test_an_exchange_of_another_type_is_made_anew_by_whose_it_is() -> None:
     change = planned(found._replace(exchanges={**found.exchanges, "bank.events": other}))
     assert (change.sign, change.kind) == ("~", "exchange")
     assert change.why == "type is fanout, not topic; alternate-exchange is lost, not unset"
-    assert change.remedy.startswith("run bus topology apply --exchanges, which")
+    assert change.remedy.startswith("run bus topology apply APP --exchanges, which")
     foreign = FoundExchange("shop.events", "fanout")
     change = planned(found._replace(exchanges={**found.exchanges, "shop.events": foreign}))
     assert change.remedy.startswith("it is that of shop: let its user run")
+    hidden = FoundExchange("bank.events", "topic", auto_delete=True, internal=True)
+    change = planned(found._replace(exchanges={**found.exchanges, "bank.events": hidden}))
+    assert change.why == "auto-delete is true, not false; internal is true, not false"
 
 
 def test_what_rabbitmq_said_to_a_declaration_is_why() -> None:
@@ -227,8 +230,8 @@ def test_a_queue_that_nobody_declares_is_pruned_and_its_messages_are_counted() -
         "bank.post",
         5,
     )
-    assert change.remedy.startswith("bus topology prune --with-messages deletes it")
-    assert planned(with_queue("bank.post")).remedy.startswith("bus topology prune deletes it")
+    assert change.remedy.startswith("bus topology prune APP --with-messages deletes it")
+    assert planned(with_queue("bank.post")).remedy.startswith("bus topology prune APP deletes it")
 
 
 def test_a_queue_that_nobody_declares_and_one_with_its_bindings_hint_at_a_new_name() -> None:
@@ -239,7 +242,7 @@ def test_a_queue_that_nobody_declares_and_one_with_its_bindings_hint_at_a_new_na
         change = plan[-1]
         assert (change.sign, change.name, change.messages) == ("-", "bank.post", 7)
         assert "bank.mail has the same bindings: was it renamed?" in change.why
-        assert change.remedy.startswith("bus topology apply --rename post=mail brings all")
+        assert change.remedy.startswith("bus topology apply APP --rename post=mail brings all")
 
 
 def test_other_bindings_and_those_of_projections_are_no_hint() -> None:

@@ -3,8 +3,7 @@
 For a user who may declare; nothing is removed but the queues that are made anew.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
@@ -16,6 +15,7 @@ from bus.operate.topology.rename import Renamed, checked, rename
 from bus.recovery.declared import forget_declared, note_declared
 from bus.recovery.losses import Losses
 from bus.transports.rabbitmq.declare import delete_exchanges
+from bus.transports.rabbitmq.declaring import QueuesDiffer
 from bus.transports.rabbitmq.moving.anew import PATIENCE, Moved, move
 from bus.transports.rabbitmq.planning.change import CHANGE, MAKE
 from bus.transports.rabbitmq.planning.diff import is_other
@@ -70,9 +70,10 @@ class Applying(OnOpenBus):
         moving = [queue for queue in wanted_queues(runtime.topology) if _must_move(queue, found)]
         former = [f"{runtime.service}.{old}" for old in renames]
         for name in [*(queue.name for queue in moving), *former]:
+            _require_no_stream(name, found)
             _require_all_in_sight(name, found)
         await _delete_exchanges(runtime, [change.name for change in spoilt])
-        await _make(runtime)
+        await _make(runtime, {queue.name for queue in moving})
         moved = {queue.name: await _move(runtime, queue, found, patience) for queue in moving}
         await forget_declared(runtime, found.queues)
         renamed = {old: await rename(runtime, found, old, new) for old, new in renames.items()}
@@ -86,19 +87,35 @@ async def _delete_exchanges(runtime: Runtime, names: Sequence[str]) -> None:
         await apart_of(runtime, partial(delete_exchanges, names=names), "deleting exchanges")
 
 
-async def _make(runtime: Runtime) -> None:
-    """Declares everything. Queues of handlers that had to be made are noted, so that a worker sends
-    again what they missed."""
+async def _make(runtime: Runtime, moving: Collection[str]) -> None:
+    """Declares everything, but for queues that are moved next. Queues of handlers that had to be
+    made are noted, so that a worker sends again what they missed."""
     losses = Losses(runtime)
     await note_declared(runtime)
-    with suppress(TopologyMismatch):  # those that are moved next
+    try:
         await runtime.transport.declare(declared_topology(runtime))
+    except QueuesDiffer as mismatch:
+        for why in (why for queue, why in mismatch.whys.items() if queue not in moving):
+            raise TopologyMismatch(why) from None
     await losses.note_anew()
 
 
 def _must_move(wanted: WantedQueue, found: Found) -> bool:
     queue = found.queues.get(wanted.name)
     return wanted.aside.name in found.queues or (queue is not None and is_other(wanted, queue))
+
+
+def _require_no_stream(name: str, found: Found) -> None:
+    """Raises: ConfigurationError, because what is in a stream cannot be taken from it."""
+    queue = found.queues.get(name)
+    if queue is None:
+        return
+    if (queue.arguments or {}).get("x-queue-type") == "stream" or "'stream'" in queue.refusal:
+        raise ConfigurationError(
+            f"RabbitMQ: {name} is a stream, from which nothing can be moved, because reading it "
+            f"takes nothing out. If nobody needs it, delete it (rabbitmqctl delete_queue {name}), "
+            f"and apply again; otherwise give the router another name"
+        )
 
 
 def _require_all_in_sight(name: str, found: Found) -> None:

@@ -55,7 +55,7 @@ def checked(runtime: Runtime, old: str, new: str) -> Router:
     if old in declared or f"{service}.{old}" in queues:
         raise ConfigurationError(
             f"--rename {old}={new}: this release declares {old}, so it was not renamed; give a "
-            f"name that it had in a former release, as `bus topology plan` shows it"
+            f"name that it had in a former release, as `bus topology plan APP` shows it"
         )
     if not isinstance(router, Router):
         raise ConfigurationError(f"--rename {old}={new}: {_why_not(new, declared)}")
@@ -70,8 +70,8 @@ def _why_not(new: str, declared: dict[str, Subscription]) -> str:
         return "queued commands belong to the service, and have had no other name"
     return (
         f"{new} is a projection, whose documents are made of the log: under another name it is "
-        f"built anew, and needs nothing that its former queue holds; `bus topology prune` removes "
-        f"that"
+        f"built anew, and needs nothing that its former queue holds; `bus topology prune APP` "
+        f"removes that"
     )
 
 

@@ -6,7 +6,7 @@ publishers declared only their exchanges, events that no queue took would be con
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -34,6 +34,14 @@ T = TypeVar("T")
 
 APART_WITHIN = 60.0
 """Seconds for work on a connection of its own."""
+
+
+class QueuesDiffer(TopologyMismatch):
+    """Queues have other properties, and nothing else has. `whys` has the refusals, by queue."""
+
+    def __init__(self, whys: Mapping[str, str]) -> None:
+        super().__init__(next(iter(whys.values())))
+        self.whys = whys
 
 
 class Declaring:
@@ -69,15 +77,16 @@ class Declaring:
 
         A queue that does not match stops nothing else: it is bound anyway, so that it misses
         nothing, and raised at the end.
-        Raises: TopologyMismatch, TransportUnavailable, ConfigurationError.
+        Raises: QueuesDiffer; TopologyMismatch for an exchange, TransportUnavailable,
+        ConfigurationError.
         """
         if topology != self._topology:
             self._topology = topology
             self._events = events_of(topology)
         async with self._lock:
             await self._declare(topology)
-        for mismatch in self._mismatches.values():
-            raise TopologyMismatch(mismatch)
+        if self._mismatches:
+            raise QueuesDiffer(self._mismatches)
 
     async def since(self, moment: float) -> None:
         """Makes sure that the topology was declared after this moment (`time.monotonic`).

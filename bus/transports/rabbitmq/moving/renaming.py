@@ -163,6 +163,6 @@ def unhandled(queue: str, name: str, old: str) -> ConfigurationError:
     """Returns the error for a message that the new subscription does not handle."""
     return ConfigurationError(
         f"{old} holds {name}, which {queue} does not handle, so that it would be lost there. "
-        f"Handle it in that router, or, if nobody needs it, let `bus topology prune "
+        f"Handle it in that router, or, if nobody needs it, let `bus topology prune APP "
         f"--with-messages` remove what is left; what was brought so far stays where it is"
     )

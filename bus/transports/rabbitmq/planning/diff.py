@@ -12,8 +12,8 @@ from bus.transports.topology import Topology
 CLASSIC = "classic"
 """The type of a queue that was declared without one."""
 
-APPLY = "bus topology apply"
-PRUNES = "bus topology prune"
+APPLY = "bus topology apply APP"
+PRUNES = "bus topology prune APP"
 
 
 def changes(
@@ -62,8 +62,14 @@ def _exchanges(service: str, wanted: Mapping[str, str], found: Found) -> Iterato
 
 
 def _other_exchange(service: str, exchange: FoundExchange, kind: str) -> Iterator[Change]:
-    was = {"type": exchange.kind, "durable": exchange.durable, **exchange.arguments}
-    should = {"type": kind, "durable": True}
+    was = {
+        "type": exchange.kind,
+        "durable": exchange.durable,
+        "auto-delete": exchange.auto_delete,
+        "internal": exchange.internal,
+        **exchange.arguments,
+    }
+    should = {"type": kind, "durable": True, "auto-delete": False, "internal": False}
     if differing := _differing(was, should):
         why = _in_words(was, should, differing)
         was, should = _only(was, differing), _only(should, differing)

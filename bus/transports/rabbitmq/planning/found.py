@@ -14,6 +14,8 @@ class FoundExchange(NamedTuple):
     durable: bool = True
     arguments: Mapping[str, Any] = {}
     refusal: str = ""
+    auto_delete: bool = False
+    internal: bool = False
 
 
 class FoundPolicy(NamedTuple):
@@ -86,7 +88,12 @@ def queues_in(queues: Iterable[Entry], bindings: Iterable[Entry]) -> list[FoundQ
 
 def _exchange(entry: Entry) -> FoundExchange:
     return FoundExchange(
-        entry["name"], entry["type"], entry["durable"], mapping(entry, "arguments")
+        entry["name"],
+        entry["type"],
+        entry["durable"],
+        mapping(entry, "arguments"),
+        auto_delete=entry.get("auto_delete", False),
+        internal=entry.get("internal", False),
     )
 
 
