@@ -129,6 +129,20 @@ async def test_a_delayed_message_and_a_dead_letter_come_back_to_the_new_name(
         assert await echoed(bus) == each(range(2))
 
 
+async def test_what_the_database_has_of_a_name_whose_queue_is_gone_is_brought_too(
+    broker: RabbitMQNode, settings: Settings, unique: str
+) -> None:
+    async with build(settings, unique) as old, Worker(old):
+        await pay(old, range(1), mood="hopeless")
+        await until(lambda: counted_letters(old), "one is given up")
+    async with channel_of(broker) as channel:
+        await channel.queue_delete(f"{unique}.echoes")
+    outcome = (await applied(settings, unique, echoes="answers")).renamed["echoes"]
+    assert (outcome.was_there, outcome.letters) == (False, 1)
+    async with renamed(settings, unique).looking() as bus:
+        assert [letter.queue for letter in await DeadLetters(bus).list()] == [f"{unique}.answers"]
+
+
 async def counted_letters(bus: Bus) -> int:
     return len(await DeadLetters(bus).list())
 

@@ -237,7 +237,9 @@ def _print_applied(applied: Applied) -> None:
         _print_gone(queue, moved.gone)
     for old, renamed in applied.renamed.items():
         brought = f"{renamed.messages:,} messages and {renamed.letters:,} dead letters were brought"
-        print(f"{cell(old)}: {brought if renamed.was_there else 'it has no queue (any more)'}")
+        print(
+            f"{cell(old)}: {'' if renamed.was_there else 'it has no queue (any more); '}{brought}"
+        )
         _print_gone(old, renamed.gone)
 
 

@@ -37,7 +37,7 @@ T = TypeVar("T")
 class Renamed(NamedTuple):
     """What came of a renaming: `messages` and dead `letters` came to the new name; `gone` messages
     were deleted with the old queue, because they came at the last moment. Without `was_there`,
-    there was no old queue (any more)."""
+    there was no old queue (any more), and what the database has of it was brought."""
 
     was_there: bool = False
     messages: int = 0
@@ -85,12 +85,13 @@ async def rename(runtime: Runtime, found: Found, old: str, new: str) -> Renamed:
     router = checked(runtime, old, new)
     renaming = _renaming(runtime, found, old, new)
     handled = partial(_handled, runtime, router, old)
-    if not await _on_broker(runtime, partial(detach, renaming=renaming)):
-        return Renamed()
+    was_there = await _on_broker(runtime, partial(detach, renaming=renaming))
     await Losses(runtime).rename(old, new)
     if runtime.dispatcher.lends_sessions:
         await runtime.effects.open()
         await _copy_marks(runtime, old, new)
+    if not was_there:  # what the database has of the old name would be left under it
+        return Renamed(letters=await _rename_letters(runtime, renaming))
     messages = await _on_broker(runtime, partial(bring, renaming=renaming, handled=handled))
     letters = await _rename_letters(runtime, renaming)
     ending = partial(remove_emptied, renaming=renaming, handled=handled)
