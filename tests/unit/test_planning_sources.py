@@ -15,7 +15,7 @@ import pytest
 from bus.errors import ConfigurationError, TransportUnavailable
 from bus.transports.rabbitmq.planning.definitions import found_in, read_definitions
 from bus.transports.rabbitmq.planning.found import Found
-from bus.transports.rabbitmq.planning.management import ask_management
+from bus.transports.rabbitmq.planning.management import ask_management, found_by
 from tests.fault.certificates import made_in
 
 QUORUM = {"x-queue-type": "quorum"}
@@ -107,6 +107,32 @@ def test_of_a_policy_and_an_operators_policy_the_smaller_number_counts() -> None
         parameters=[operator("theirs", ".*", {"max-length": 20, "expires": 1, "overflow": "y"})],
     )
     assert found == ("ours, theirs", {"max-length": 10, "expires": 1, "overflow": "y"})
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"), [("^[[:alpha:]]+[.]mail$", "bank.mail"), ("^bank[[:punct:]", "")]
+)
+def test_a_pattern_that_python_does_not_read_is_translated_or_named(
+    pattern: str, name: str
+) -> None:
+    parts = {"policies": [policy("one", pattern, {"expires": 1})]}
+    found = found_in(exported(**parts), "/", "a file")
+    unseen = [unseen.what for unseen in found.unseen]
+    assert ("policy one" in unseen) is (not name)
+    assert policy_on("bank.mail", **parts)[0] == ("one" if name else "")
+
+
+@pytest.mark.parametrize("pattern", [r"\Qbank\E", "bank(?|a|b)", "^bank[[:^digit:]]"])
+def test_a_pattern_in_pcre_stops_no_plan(pattern: str) -> None:
+    parts = {"parameters": [operator("theirs", pattern, {"expires": 1})]}
+    assert "policy theirs" in [u.what for u in found_in(exported(**parts), "/", "a file").unseen]
+
+
+def test_by_the_api_rabbitmq_says_what_a_pattern_comes_to_that_python_does_not_read() -> None:
+    facts = queue("bank.mail", policy="one", effective_policy_definition={"expires": 1})
+    policies = [[policy("one", r"\Qbank\E", {"expires": 1})], []]
+    found = found_by([facts], EXCHANGES, BINDINGS, policies=policies, source="the API")
+    assert found.queues["bank.mail"].policy == ("one", {"expires": 1})
 
 
 def test_a_file_that_is_no_export_or_of_another_broker_is_refused(tmp_path: Path) -> None:

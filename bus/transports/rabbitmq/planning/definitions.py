@@ -6,6 +6,7 @@ It holds what was declared and which policies there are, and no messages or cons
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,23 @@ _BY_TYPE = {"quorum": "quorum_queues", "classic": "classic_queues", "stream": "s
 UNSEEN = (
     Unseen("messages and consumers", "an export has none; without --definitions they are counted"),
 )
+
+_PCRE = (
+    "its pattern is one that only RabbitMQ reads: see rabbitmqctl list_queues name policy "
+    "operator_policy, or set BUS_MANAGEMENT_URL and leave out --definitions"
+)
+_CLASSES = {
+    "alnum": "a-zA-Z0-9",
+    "alpha": "a-zA-Z",
+    "digit": "0-9",
+    "lower": "a-z",
+    "space": r"\s",
+    "upper": "A-Z",
+    "word": r"\w",
+    "xdigit": "0-9a-fA-F",
+}
+"""What stands in brackets for a class of POSIX, as in `[[:alpha:]]`, which Python does not know."""
+_CLASS = re.compile(r"\[:(\^?\w+):\]")
 
 
 def read_definitions(file: Path, vhost: str) -> Found:
@@ -60,7 +78,10 @@ def found_in(document: Any, vhost: str, file: str) -> Found:
         f"the definitions in {file}",
         {queue.name: queue for queue in queues},
         exchanges_in(_of(document["exchanges"], vhost)),
-        unseen=UNSEEN,
+        unseen=(
+            *UNSEEN,
+            *(Unseen(f"policy {name}", _PCRE) for name in unread(policies, operators)),
+        ),
     )
 
 
@@ -110,6 +131,21 @@ def _first(policies: Iterable[Entry], queue: FoundQueue) -> Entry:
     matching = (
         policy
         for policy in policies
-        if policy.get("apply-to", "all") in to and re.search(policy["pattern"], queue.name)
+        if policy.get("apply-to", "all") in to
+        and (pattern := _pattern(policy))
+        and pattern.search(queue.name)
     )
     return max(matching, key=lambda policy: policy.get("priority", 0), default={})
+
+
+def unread(*policies: Iterable[Entry]) -> list[str]:
+    """Returns the names of policies whose patterns, in PCRE, mean nothing to Python."""
+    return [policy["name"] for policy in chain(*policies) if _pattern(policy) is None]
+
+
+def _pattern(policy: Entry) -> re.Pattern[str] | None:
+    text = _CLASS.sub(lambda found: _CLASSES.get(found[1], found[0]), policy["pattern"])
+    try:
+        return None if _CLASS.search(text) else re.compile(text)
+    except re.error:
+        return None

@@ -18,7 +18,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from bus.common.urls import TLS_REMEDY, tls_context
 from bus.errors import ConfigurationError, TransportUnavailable
-from bus.transports.rabbitmq.planning.definitions import policy_on
+from bus.transports.rabbitmq.planning.definitions import policy_on, unread
 from bus.transports.rabbitmq.planning.found import (
     Entry,
     Found,
@@ -145,6 +145,8 @@ def found_by(
 ) -> Found:
     """Returns what the API's lists of a virtual host say. `policies` are those of users and those
     of operators, None if they cannot be read."""
+    if policies and unread(*policies):
+        policies = None
     facts = {entry["name"]: entry for entry in queues}
     found = (
         _counted(queue, facts[queue.name])._replace(
