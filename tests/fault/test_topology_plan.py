@@ -317,6 +317,7 @@ async def test_what_amqp_does_not_see_is_said_and_fails_a_strict_check(
     command = Command(broker, alone, unique)
     await command.check("1800", status=0)
     strict = await command.check("1800", "--strict", status=1)
+    assert strict["differs"] is True
     unseen = [change["name"] for change in strict["changes"] if change["sign"] == "?"]
     assert "bindings" in unseen
     assert "policies" in unseen

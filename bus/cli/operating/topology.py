@@ -120,7 +120,7 @@ def check(
 ) -> None:
     """Prints the plan; the exit status is 1 if anything differs."""
     planned = _planned(target, definitions, consumer_timeout)
-    _print_plan(planned, as_json)
+    _print_plan(planned, as_json, strictly=strict)
     raise typer.Exit(1 if planned.differs(strictly=strict) else 0)
 
 
@@ -273,9 +273,9 @@ def _print_queue(described: Topology, queue: Queue) -> None:
     print("".join(f"    {topic}\n" for topic in shown), end="")
 
 
-def _print_plan(plan: Plan, as_json: bool) -> None:
+def _print_plan(plan: Plan, as_json: bool, *, strictly: bool = False) -> None:
     if as_json:
-        whole = {**plan._asdict(), "differs": plan.differs()}
+        whole = {**plan._asdict(), "differs": plan.differs(strictly=strictly)}
         print_json({**whole, "changes": [change._asdict() for change in plan.changes]})
         return
     print(f"{plan.service} against {cell(plan.source)}")

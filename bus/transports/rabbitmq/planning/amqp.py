@@ -49,8 +49,9 @@ async def look(
     own = f"{topology.service}."
     asking = _Asking(session, compares=compares)
     wanted = wanted_queues(topology)
-    queues = [await asking.queue(queue) for each in wanted for queue in (each, each.aside)]
-    queues += [await asking.former(name, noted[name]) for name in _others(noted, wanted)]
+    queues = [await asking.queue(queue) for queue in wanted]
+    queues += [await asking.other(queue.aside.name) for queue in wanted]
+    queues += [await asking.other(name, noted[name]) for name in _others(noted, wanted)]
     kinds = wanted_exchanges(topology).items()
     exchanges = [
         await asking.exchange(name, kind, is_own=name.startswith(own)) for name, kind in kinds
@@ -110,8 +111,11 @@ class _Asking:
         )
         return FoundQueue(wanted.name, answer.message_count, answer.consumer_count, refusal=refusal)
 
-    async def former(self, name: str, bindings: frozenset[tuple[str, str]]) -> FoundQueue | None:
-        """Returns a queue that was bound so once, or None if there is none."""
+    async def other(
+        self, name: str, bindings: frozenset[tuple[str, str]] | None = None
+    ) -> FoundQueue | None:
+        """Returns a queue that is not declared, or None if there is none. `bindings` are those that
+        it once had."""
         answer = await self._answer(lambda c: c.queue_declare(name, passive=True))
         if isinstance(answer, ChannelClosed):  # gone, or not this user's to see
             return None
