@@ -165,6 +165,7 @@ async def test_a_folder_that_is_not_there_is_named_once_and_harms_nobody(
     assert "telemetry_failed" not in said
 
 
+@pytest.mark.real_time
 async def test_the_first_worker_takes_the_port_and_others_go_on(folder: Path) -> None:
     (port,) = free_ports(1)
     settings = Settings.in_memory(health_port=port)
@@ -179,6 +180,7 @@ async def test_the_first_worker_takes_the_port_and_others_go_on(folder: Path) ->
     assert b'bus_stored_commits_total{service="other"} 1.0' in body
 
 
+@pytest.mark.real_time
 async def test_without_the_variable_a_port_that_is_taken_is_refused() -> None:
     (port,) = free_ports(1)
     settings = Settings.in_memory(health_port=port)
