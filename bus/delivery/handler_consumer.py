@@ -183,6 +183,9 @@ class HandlerConsumer(QueueConsumer):
         if self.signals.tracer is not None:
             current_delivery.set(delivery)
             current_trace.set("")  # of the one before: a lane keeps its context
+        elif current_delivery.get() is not None:  # there was a tracer
+            current_delivery.set(None)
+            current_trace.set("")
         if current_handler.get() != self.queue:  # else set already: a lane keeps its context
             current_handler.set(self.queue)
         try:

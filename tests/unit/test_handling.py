@@ -1,6 +1,8 @@
 """The consumer of a queue whose handlers have side effects."""
 
 import asyncio
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -9,6 +11,8 @@ from bus.common import clock
 from bus.delivery.handler_consumer import AHEAD, HandlerConsumer
 from bus.failures.give_up import GiveUp
 from bus.observe.listeners import Signals
+from bus.observe.log import current_trace
+from bus.observe.tracer import current_delivery
 from bus.stores.memory import MemoryControl
 from bus.transports.base import Delivery, Frame
 from bus.transports.memory.transport import MemoryBroker, MemoryTransport
@@ -130,3 +134,38 @@ async def test_of_a_channel_that_is_lost_only_what_runs_is_handled_and_that_once
     assert handle.begun == [f"r{number}" for number in range(10)]
     await consumer.stop(1)
     await running
+
+
+async def test_a_lane_forgets_its_last_trace_when_there_is_no_tracer_any_more() -> None:
+    transport = MemoryTransport(MemoryBroker(), "bank")
+    await transport.open()
+    await transport.declare(Topology("bank", (QUEUE,)))
+    give_up, router = FailingOnce(AssertionError), Router("mails")
+    seen = list[tuple[bool, str]]()
+
+    async def handle(envelope: Envelope) -> None:
+        seen.append((current_delivery.get() is not None, current_trace.get()))
+        current_trace.set("a trace")
+
+    consumer = HandlerConsumer(
+        QUEUE.name,
+        handle,
+        lambda _: router,
+        {"Rung": Rung},
+        transport,
+        MemoryControl(),
+        give_up,
+        prefetch=10,
+        concurrency=1,
+    )
+    tracer: Any = SimpleNamespace(share=0.0, ambient=lambda: None)
+    consumer.signals.trace(tracer)
+    running = asyncio.create_task(consumer.run())
+    await transport.publish([rung(1), rung(2)])
+    await until(lambda: len(seen) == 2, "two are handled")
+    consumer.signals.trace(None)
+    await transport.publish([rung(3)])
+    await until(lambda: len(seen) == 3, "the third is handled")
+    await consumer.stop(1)
+    await running
+    assert seen == [(True, ""), (True, ""), (False, "")]

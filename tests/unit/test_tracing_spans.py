@@ -1,6 +1,7 @@
 """Spans of commands, queries, messages and batches: names, kinds, parents, links, attributes."""
 
 from collections.abc import Iterator
+from contextvars import copy_context
 from datetime import timedelta
 from typing import Any
 
@@ -38,7 +39,7 @@ from bus.codec import command_frame, new_envelope
 from bus.common import clock
 from bus.common.tasks import apart
 from bus.observe.log import add_message
-from bus.observe.signals import EventHandled
+from bus.observe.signals import CommandHandled, EventHandled
 from bus.observe.tracer import Batch, What, batch_of
 from bus.telemetry import uninstrument
 from bus.telemetry.tracing import contexts
@@ -344,6 +345,14 @@ async def test_the_lines_of_a_handler_name_its_span(spans: Spans) -> None:
     trace, span = place(spans.one("command Move"))
     assert (lines[0]["trace_id"], lines[0]["span_id"]) == (f"{trace:032x}", f"{span:016x}")
     assert "trace_id" not in add_message(None, "info", {"event": "idle"})
+
+
+def test_a_run_that_is_closed_from_another_context_has_its_span_ended(spans: Spans) -> None:
+    begin = Told(spans).tracer.begin
+    begun = copy_context().run(begin, CommandHandled, new_envelope(Move()), "move", 1, None)
+    assert begun is not None
+    begun[1](None)
+    assert spans.one("command Move").end_time
 
 
 def _moves() -> Router:

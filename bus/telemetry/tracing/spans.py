@@ -186,9 +186,13 @@ class _Running:
 
     def __call__(self, error: BaseException | None) -> None:
         ambient.detach(self._token)
-        if not self._stays:
-            current_trace.reset(self._trace)
-        _end(self._span, error)
+        try:
+            if not self._stays:
+                current_trace.reset(self._trace)
+        except ValueError:
+            pass  # a coroutine that is closed from elsewhere ends in the context of who closes it
+        finally:
+            _end(self._span, error)
 
 
 def _end(span: Span, error: BaseException | None) -> None:
