@@ -18,6 +18,8 @@ from bus.observe.log import Logger
 
 WITHIN = 5.0
 LONGEST_HEAD = 8 * 1024
+TRY_EVERY = 3.0
+"""Seconds until a port that another process has is tried again."""
 REASONS = {
     200: "OK",
     404: "Not Found",
@@ -27,7 +29,7 @@ REASONS = {
 }
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
 """With this variable set, the processes of one machine share what they count, and any of them
-answers for all: the first one takes the port."""
+answers for all: the first one takes the port, and another one once that has ended."""
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
 
@@ -50,17 +52,17 @@ class HealthServer:
         self._port = port
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Starts to answer. Raises: ConfigurationError if the address is not to be had."""
         try:
-            self._server = await asyncio.start_server(
-                self._serve, self._host, self._port, limit=LONGEST_HEAD
-            )
+            await self._listen()
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 if os.environ.get(SHARED):
                     log.info("health_port_taken", host=self._host, port=self._port)
+                    self._waiting = asyncio.create_task(self._take_over())
                     return
                 raise ConfigurationError(
                     f"cannot answer at {self._host}:{self._port}: something listens there, another "
@@ -73,7 +75,20 @@ class HealthServer:
                 f"take, or to 0"
             ) from None
 
+    async def _listen(self) -> None:
+        self._server = await asyncio.start_server(
+            self._serve, self._host, self._port, limit=LONGEST_HEAD
+        )
+
+    async def _take_over(self) -> None:
+        """Takes the port once the process that has it has ended."""
+        while self._server is None:
+            await asyncio.sleep(TRY_EVERY)
+            with suppress(OSError):
+                await self._listen()
+
     async def close(self) -> None:
+        await end([self._waiting] if self._waiting else [])
         if self._server is None:
             return
         self._server.close()

@@ -38,6 +38,7 @@ from bus.read.lag import LagMeter
 from bus.read.projection import Projection
 from bus.rebuild.builder import plan_from, plan_of
 from bus.rebuild.drift import audit_of
+from bus.telemetry.metrics.catalogue import OTHER
 
 LEASE = "facts"
 TIMES = 3
@@ -47,7 +48,6 @@ FIRST = 1.0
 HAND_OVER_WITHIN = 1.0
 MOST_COUNTED = 10_000
 MOST_GROUPS = 50
-OTHER = "other"
 AT_ONCE = 50
 """So many queues may be asked about at once; more are spread over half the time there is."""
 SHARED: tuple[type[Signal], ...] = (

@@ -9,16 +9,15 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from typing import Any
 
 from bus.common import clock
+from bus.observe.health_server import SHARED
 from bus.observe.log import Logger
 from bus.telemetry.metrics.tally import Distribution, Labels, Reading, joined
 
-VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 EVERY = 1.0
 """Seconds between writing: so much is lost of a process that is killed."""
 
@@ -27,7 +26,7 @@ log = Logger("bus.telemetry")
 
 def shared_folder() -> Path | None:
     """Returns where the processes of this machine share their counts, if they do."""
-    folder = os.environ.get(VARIABLE)
+    folder = os.environ.get(SHARED)
     return Path(folder) if folder else None
 
 
@@ -38,17 +37,23 @@ class Shared:
         self._folder = folder
         self._service = service
         self._read = read
-        self._own = f"bus_{os.getpid()}_{clock.new_id()}"
         self._lock = -1
         self._stopping = Event()
-        self._failed = False
+        self._failed: set[str] = set()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._own = f"bus_{self._pid}_{clock.new_id()}"
+        self._writing = Lock()
 
     def start(self) -> None:
         """Has a thread write every second. The file counts as this process's until that ends."""
+        self._be_this_process()
         self._stopping = Event()
         try:
             self._lock = os.open(self._folder / f"{self._own}.lock", os.O_CREAT | os.O_RDWR, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)  # freed however the process ends
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # freed however it ends
         except OSError as error:
             self._note(error)
         stopping = self._stopping
@@ -58,17 +63,28 @@ class Shared:
         """Writes once more, and counts as ended."""
         self._stopping.set()
         self.write()
+        self._unlock()
+
+    def _unlock(self) -> None:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
 
+    def _be_this_process(self) -> None:
+        """Takes a file of its own in the child of a fork, whose parent goes on with the other."""
+        if os.getpid() != self._pid:
+            self._unlock()
+            self._begin()
+
     def write(self) -> None:
         """Writes what is counted by now. Logs the first failure."""
+        self._be_this_process()
         try:
-            whole = json.dumps({"service": self._service, **_listed(self._read())})
-            new = self._folder / f"{self._own}.{clock.new_id()}.new"
-            new.write_text(whole)
-            new.replace(self._folder / f"{self._own}.json")
+            with self._writing:  # so that no other thread puts what it read before over this
+                whole = json.dumps({"service": self._service, **_listed(self._read())})
+                new = self._folder / f"{self._own}.{clock.new_id()}.new"
+                new.write_text(whole)
+                new.replace(self._folder / f"{self._own}.json")
         except Exception as error:
             self._note(error)
 
@@ -77,35 +93,32 @@ class Shared:
         self.write()
         by_service = {self._service: [self._read()]}
         for path in sorted(self._folder.glob("bus_*.json")):
-            for service, reading in _file(path) if path.stem != self._own else ():
+            for service, reading in self._file(path) if path.stem != self._own else ():
                 is_live = _is_locked(path.with_suffix(".lock"))
                 kept = reading if is_live else reading._replace(gauges={})
                 by_service.setdefault(service, []).append(kept)
         return [(service, joined(found)) for service, found in by_service.items()]
 
-    def _note(self, error: Exception) -> None:
-        if not self._failed:
-            self._failed = True
-            log.error("metrics_not_shared", folder=str(self._folder), exc_info=error)
+    def _file(self, path: Path) -> Iterator[tuple[str, Reading]]:
+        """Yields what another one has written; nothing of a file that cannot be read."""
+        try:
+            whole = json.loads(path.read_text())
+            found = (str(whole["service"]), _reading(whole))
+        except FileNotFoundError:  # somebody is emptying the folder
+            return
+        except Exception as error:
+            self._note(error, path.name)
+        else:
+            yield found
+
+    def _note(self, error: Exception, file: str = "") -> None:
+        if file not in self._failed:
+            self._failed.add(file)
+            log.error("metrics_not_shared", folder=str(self._folder), file=file, exc_info=error)
 
     def _run(self, stopping: Event) -> None:
         while not stopping.wait(EVERY):
             self.write()
-
-
-def _file(path: Path) -> Iterator[tuple[str, Reading]]:
-    with suppress(FileNotFoundError):  # somebody is emptying the folder
-        whole = json.loads(path.read_text())
-        histograms = {
-            name: {
-                tuple(labels): Distribution(tuple(counts), total) for labels, counts, total in of
-            }
-            for name, of in whole["histograms"].items()
-        }
-        yield (
-            whole["service"],
-            Reading(_numbers(whole["counters"]), _numbers(whole["gauges"]), histograms),
-        )
 
 
 def _is_locked(path: Path) -> bool:

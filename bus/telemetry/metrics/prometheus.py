@@ -15,8 +15,8 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import REGISTRY, Collector, CollectorRegistry
 
+from bus.observe.health_server import SHARED
 from bus.telemetry.metrics.catalogue import CATALOGUE, Metric
-from bus.telemetry.metrics.processes import VARIABLE
 from bus.telemetry.metrics.tally import Distribution, Labels, Reading
 
 FAMILIES = frozenset(metric.family for metric in CATALOGUE)
@@ -68,7 +68,7 @@ def text(readings: Readings, accept: str) -> tuple[str, bytes]:
 
 def _theirs() -> Iterable[Family]:
     """Returns what else this process registers; with PROMETHEUS_MULTIPROC_DIR, that of all."""
-    if not os.path.isdir(os.environ.get(VARIABLE, "")):
+    if not os.path.isdir(os.environ.get(SHARED, "")):
         return REGISTRY.collect()
     from prometheus_client.multiprocess import MultiProcessCollector
 
