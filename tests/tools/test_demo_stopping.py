@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tools.demo import __main__ as program
-from tools.demo import looking, stopping
+from tools.demo import looking, staying, stopping
 from tools.demo.errors import DemoFailed
 from tools.demo.staying import KeptDemo, KeptProcess
 from tools.services import kept
@@ -50,6 +50,18 @@ def noted(folder: Path, processes: dict[str, ServerProcess], server: str) -> Kep
     )
     demo.write(folder)
     return demo
+
+
+def test_a_demo_that_was_interrupted_is_forgotten_only_once_nothing_of_it_runs(
+    tmp_path: Path, processes: dict[str, ServerProcess]
+) -> None:
+    demo = noted(tmp_path, processes, "mongodb://127.0.0.1")
+    staying.forget_ended(tmp_path)
+    assert KeptDemo.read(tmp_path) == demo
+    stopping.end(demo.running.values())
+    staying.forget_ended(tmp_path)
+    assert KeptDemo.read(tmp_path) is None
+    staying.forget_ended(tmp_path)
 
 
 def test_a_process_that_has_the_number_of_one_of_ours_is_left_alone(

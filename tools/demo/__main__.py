@@ -86,7 +86,7 @@ def _begin(options: argparse.Namespace, began: float, screen: Screen) -> int:
     try:
         report = _run(_plan(options, began), options.broker == "memory", logs, screen)
     except BaseException:
-        staying.forget(folder)  # its processes have ended, and nothing of it is left
+        staying.forget_ended(folder)
         raise
     kept = KeptDemo.read(folder)
     assert kept

@@ -122,6 +122,14 @@ def forget(folder: Path) -> None:
     _file(folder).unlink(missing_ok=True)
 
 
+def forget_ended(folder: Path) -> None:
+    """Removes the note of a demo that came to nothing, unless a process of it runs on, as it does
+    after an interruption at the very end: it is to be found then."""
+    former = KeptDemo.read(folder)
+    if former and not former.running:
+        forget(folder)
+
+
 @contextmanager
 def changing(folder: Path) -> Iterator[None]:
     """Holds off every other `--keep` and `--stop` of this folder."""
