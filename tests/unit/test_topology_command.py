@@ -1,14 +1,19 @@
 """`bus topology`: its verbs, its former form, and what a plan takes from the code."""
 
+import asyncio
 import math
+import threading
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from bus import Bus, Command, Event, Router, Settings
 from bus.cli.main import app
 from bus.operate.topology.plan import time_limits
+from bus.operate.topology.prune import Pruned, Pruning
+from bus.transports.rabbitmq.planning.change import PRUNE, Change
 
 SERVICE = """
 from bus import Bus, Settings
@@ -48,6 +53,54 @@ def test_what_is_in_memory_cannot_be_compared_with_rabbitmq(verb: str, service: 
     result = CliRunner().invoke(app, ["topology", verb, service])
     assert result.exit_code == 2
     assert "this one is in memory: set BUS_AMQP_URL to the broker's URL" in result.stderr
+
+
+ORPHAN = Change(PRUNE, "queue", "tiny.former", "nobody declares it", "prune it")
+
+
+@pytest.fixture
+def pruned(monkeypatch: pytest.MonkeyPatch) -> list[Change]:
+    """One queue is prunable; what is pruned comes here."""
+    taken: list[Change] = []
+
+    async def prunable(self: Pruning, *, definitions: Path | None = None) -> list[Change]:
+        return [ORPHAN]
+
+    async def prune(self: Pruning, changes: list[Change], *, with_messages: bool) -> Pruned:
+        taken.extend(changes)
+        return Pruned(tuple(changes), ())
+
+    monkeypatch.setattr(Pruning, "prunable", prunable)
+    monkeypatch.setattr(Pruning, "prune", prune)
+    return taken
+
+
+@pytest.mark.parametrize(
+    ("words", "typed", "status"),
+    [("", "tiny\n", 0), ("--yes tiny", "", 0), ("", "tidy\n", 2), ("", "", 2)],
+)
+def test_prune_asks_for_the_services_name_and_without_it_removes_nothing_which_is_status_2(
+    words: str, typed: str, status: int, service: str, pruned: list[Change]
+) -> None:
+    line = ["topology", "prune", service, *words.split()]
+    result = CliRunner().invoke(app, line, input=typed)
+    assert result.exit_code == status
+    assert pruned == [ORPHAN] * (status == 0)
+    assert ("nothing was removed" in result.stderr) == (status == 2)
+
+
+def test_prune_asks_in_the_thread_that_ctrl_c_comes_to_while_no_loop_waits(
+    service: str, pruned: list[Change], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(text: str, **more: object) -> str:
+        assert threading.current_thread() is threading.main_thread()
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            asyncio.get_running_loop()
+        raise typer.Abort
+
+    monkeypatch.setattr(typer, "prompt", interrupted)
+    result = CliRunner().invoke(app, ["topology", "prune", service])
+    assert (result.exit_code, pruned) == (2, [])
 
 
 class Post(Command):

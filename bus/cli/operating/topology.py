@@ -4,7 +4,6 @@
 Exit status: 0 done, or nothing differs; 1 something differs, or is not there; 2 wrong usage.
 """
 
-import asyncio
 import json
 import sys
 from collections import Counter
@@ -200,12 +199,15 @@ def prune(
     What is consumed stays. By AMQP alone, it finds only queues that the service once declared.
     """
 
+    async def prunable(bus: Bus) -> tuple[str, list[Change]]:
+        return bus.service, await Pruning(bus).prunable(definitions=definitions)
+
     async def pruned(bus: Bus) -> Pruned:
-        changes = await Pruning(bus).prunable(definitions=definitions)
-        if changes:
-            await asyncio.to_thread(_confirm, bus.service, changes, yes)
         return await Pruning(bus).prune(changes, with_messages=with_messages)
 
+    service, changes = on_open_bus(target, prunable)
+    if changes:
+        _confirm(service, changes, yes)  # outside of the loop, which would wait for an answer
     outcome = on_open_bus(target, pruned)
     if as_json:
         removed = [{"kind": change.kind, "name": change.name} for change in outcome.removed]
@@ -224,7 +226,11 @@ def _confirm(service: str, changes: Sequence[Change], yes: str) -> None:
     """Ends the program unless the service's name is given, or typed."""
     for change in changes:
         print(_line(change), file=sys.stderr)
-    named = yes or typer.prompt(f"Type {service} to remove them for good", err=True)
+    try:
+        named = yes or typer.prompt(f"Type {service} to remove them for good", err=True)
+    except typer.Abort:  # by Ctrl-C, or there is nobody who could type
+        print("\nnothing was removed: give --yes SERVICE where nobody types", file=sys.stderr)
+        raise typer.Exit(2) from None
     if named != service:
         print(f"{named!r} is not {service!r}: nothing was removed", file=sys.stderr)
         raise typer.Exit(2)
