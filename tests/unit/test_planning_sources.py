@@ -15,7 +15,7 @@ import pytest
 from bus.errors import ConfigurationError, TransportUnavailable
 from bus.transports.rabbitmq.planning.definitions import found_in, read_definitions
 from bus.transports.rabbitmq.planning.found import Found
-from bus.transports.rabbitmq.planning.management import ask_management, found_by
+from bus.transports.rabbitmq.planning.management import ask_management, found_by, nodes_by
 from tests.fault.certificates import made_in
 
 QUORUM = {"x-queue-type": "quorum"}
@@ -171,14 +171,19 @@ class Api(BaseHTTPRequestHandler):
         "/api/exchanges/my%20vhost": EXCHANGES,
         "/api/bindings/my%20vhost": BINDINGS,
         "/api/policies/my%20vhost": None,  # what the plugin refuses a user without the tag
+        "/api/whoami": {"name": "me", "tags": ["management"]},
+        "/api/nodes": [{"name": "rabbit@a", "running": True}],
     }  # fmt: skip
+    nodes = 200
+    """With what it answers who asks for nodes."""
 
     def do_GET(self) -> None:
         is_known = self.headers["Authorization"] == "Basic bWU6cCB3"  # me:p w
         found = self.lists.get(self.path)
         body = json.dumps(found).encode() if self.path != "/api/queues/html" else b"<html>"
         is_there = found is not None or self.path == "/api/queues/html"
-        self.send_response((200 if is_there else 404) if is_known else 401)
+        status = self.nodes if self.path == "/api/nodes" else 200 if is_there else 404
+        self.send_response(status if is_known else 401)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -234,6 +239,22 @@ def test_a_management_api_that_refuses_is_an_error_with_the_remedy(place: str) -
         asked(place, "nowhere")
     with pytest.raises(ConfigurationError, match="is BUS_MANAGEMENT_URL that of RabbitMQ's"):
         asked(place, "html")
+
+
+def nodes(place: str, user: str = "me:p%20w", path: str = "") -> list[Any]:
+    return [*asyncio.run(nodes_by(f"http://{user}@{place}/{path}"))]
+
+
+def test_nodes_are_hidden_from_who_lacks_a_tag_and_whatever_else_refuses_is_an_error(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [node["name"] for node in nodes(place)] == ["rabbit@a"]
+    with pytest.raises(ConfigurationError, match=r"with 401; check user and password"):
+        nodes(place, user="me:wrong")
+    with pytest.raises(ConfigurationError, match=r"with 404; is BUS_MANAGEMENT_URL that of"):
+        nodes(place, path="elsewhere")
+    monkeypatch.setattr(Api, "nodes", 401)
+    assert nodes(place) == []
 
 
 def test_a_management_api_is_asked_by_tls_if_its_authority_is_known(tmp_path: Path) -> None:

@@ -65,13 +65,19 @@ def _asked(url: str, ask: Ask[Result]) -> Result:
 
 
 async def nodes_by(url: str) -> list[Entry]:
-    """Returns the nodes of the broker, by the management API at `url`; none if its user may not ask
-    for them. Raises: ConfigurationError, TransportUnavailable."""
+    """Returns the nodes of the broker, by the management API at `url`; none if its user lacks the
+    tag `monitoring`. Raises: ConfigurationError, TransportUnavailable."""
     return await asyncio.to_thread(_asked, url, _nodes)
 
 
 def _nodes(connection: http.client.HTTPConnection, parts: SplitResult, where: str) -> list[Entry]:
-    return _answer(connection, parts, "nodes")[1] or []
+    status, found = _answer(connection, parts, "nodes")
+    if status == http.HTTPStatus.UNAUTHORIZED:
+        _get(connection, parts, "whoami", where)  # which every user may ask that it knows
+        return []
+    if found is None:
+        raise _refused(where, "nodes", status)
+    return list(found)
 
 
 def _found(
@@ -131,7 +137,8 @@ def _refused(where: str, resource: str, status: int) -> ConfigurationError:
         404: "the virtual host of BUS_AMQP_URL is not there, or the user of BUS_MANAGEMENT_URL "
         "has no permissions in it: rabbitmqctl set_permissions -p VHOST USER '' '' ''",
     }
-    remedy = remedies.get(status, "is BUS_MANAGEMENT_URL that of RabbitMQ's management plugin?")
+    known = remedies if "/" in resource else {401: remedies[401]}  # else of no virtual host
+    remedy = known.get(status, "is BUS_MANAGEMENT_URL that of RabbitMQ's management plugin?")
     return ConfigurationError(f"{where} answers /api/{resource} with {status}; {remedy}")
 
 
