@@ -10,6 +10,7 @@ from bus.common.tasks import end, together
 from bus.continuity.owner import check_log, check_owner, hand_over
 from bus.continuity.upkeep import Upkeep
 from bus.errors import BusError, ConfigurationError, NotAllowed, TransportUnavailable
+from bus.observe.health import SERVICES
 from bus.observe.log import Logger, configure_default
 from bus.recovery.declared import note_declared, notes_queues
 from bus.recovery.losses import Losses
@@ -118,7 +119,7 @@ async def _open(runtime: Runtime, stack: AsyncExitStack, *, looking: bool) -> No
     if not looking and notes_queues(runtime):
         await note_declared(runtime)
     await runtime.continuity.open(notes=not looking)
-    runtime.checkup.looks_only = looking
+    runtime.checkup.looks_only = SERVICES if looking else ()
     upkeep = _upkeep(runtime)
     loops = (
         (upkeep.run, "upkeep"),

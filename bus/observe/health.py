@@ -6,7 +6,7 @@ fails or is not answered is a problem like any other: asking for health never ra
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from bus.common.tasks import apart, end
@@ -171,8 +171,8 @@ class Checkup:
         self._open: dict[Check, _Question] = {}
         self._last: dict[Check, str | None] = {}
         self._since: dict[Check, float] = {}
-        self.looks_only = False
-        """Whether asking must not write anything."""
+        self.looks_only: Collection[str] = ()
+        """The parts that are asked without writing anything."""
         self.last: Health | None = None
         """What was answered last when somebody asked for health."""
         self._asked_at = 0.0
@@ -245,7 +245,7 @@ class Checkup:
             check,
             self._last.get(check),
             is_first=check not in self._last,
-            looks_only=self.looks_only,
+            looks_only=check.part in self.looks_only,
         )
         self._open[check] = question
         question.task.add_done_callback(lambda _: self._open.pop(check, None))

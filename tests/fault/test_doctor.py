@@ -100,6 +100,24 @@ async def test_what_differs_from_what_is_declared_is_well_after_apply(
     assert await amiss(bus) == []
 
 
+async def test_an_exchange_of_another_type_is_told_once_and_nothing_is_sent_to_it(
+    broker: RabbitMQNode, bus: Bus, unique: str
+) -> None:
+    name = f"{unique}.commands"
+    async with channel_of(broker) as channel:
+        await channel.exchange_delete(name)
+        exchange = await channel.declare_exchange(name, "fanout", durable=True)
+        queue = await channel.get_queue(name, ensure=False)
+        await queue.bind(exchange)
+        found = await amiss(bus)
+        assert "--exchanges" in one(found, "topology", f"exchange {name}").remedy
+        assert {finding.part for finding in found} == {"topology"}
+        assert await queue.get(fail=False) is None
+    async with bus.looking():
+        await Applying(bus).apply(exchanges=True)
+    assert await amiss(bus) == []
+
+
 async def test_an_orphan_that_fills_is_an_error_and_an_empty_one_a_warning(
     broker: RabbitMQNode, bus: Bus, unique: str
 ) -> None:
@@ -197,6 +215,23 @@ async def test_a_right_that_was_taken_is_named_with_the_command_that_gives_it(
     words = shlex.split(command.replace("VHOST", "/").replace("USER", unique))
     await control(broker, *words)
     assert await amiss(theirs) == []
+
+
+async def test_who_may_not_see_nodes_is_well_and_who_is_not_known_to_the_api_is_an_error(
+    broker: RabbitMQNode, settings: Settings, bus: Bus, unique: str
+) -> None:
+    def asking(user: str) -> Bus:
+        url = broker.management_url.replace("guest:guest", user)
+        return build(settings.model_copy(update={"management_url": url}), Diary(), unique)
+
+    await user(broker, unique, ".*", ".*", ".*")
+    await control(broker, "set_user_tags", unique, "management")
+    assert await amiss(asking(f"{unique}:secret")) == []
+    found = await Doctor(asking(f"{unique}:secret")).examine(["broker"])
+    assert any("lacks the tag monitoring" in finding.what for finding in found)
+    refused = one(await amiss(asking(f"{unique}:wrong"), "broker"), "broker", "with 401")
+    assert refused.level == "error"
+    assert "check user and password in BUS_MANAGEMENT_URL" in refused.remedy
 
 
 @pytest.mark.parametrize(("whose", "lacks"), [("API", True), ("worker", False)])

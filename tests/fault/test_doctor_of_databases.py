@@ -83,6 +83,23 @@ async def test_a_service_is_well(bus: Bus) -> None:
     assert await found(bus) == []
 
 
+async def test_before_the_service_began_nothing_is_made_and_a_misspelt_database_neither(
+    settings: Settings, unique: str, database: Any
+) -> None:
+    await found(build(settings, Diary(), unique))
+    assert unique not in database.client.list_database_names()
+
+
+async def test_in_another_services_database_health_leaves_no_lease(
+    bus: Bus, database: Any, unique: str
+) -> None:
+    of_others = {"$set": {"service": "jobs"}}
+    database["projections"].update_one({"_id": "commits/service"}, of_others)
+    database["leases"].delete_many({})
+    await found(bus)
+    assert [lease["_id"] for lease in database["leases"].find()] == ["doctor"]
+
+
 # -- the server
 
 
@@ -243,6 +260,27 @@ async def test_a_right_that_was_revoked_is_named_with_the_command_that_grants_it
         assert granted
         given = json.loads(re.sub(r"(\w+):", r'"\1":', granted[2]))
         client.admin.command("grantPrivilegesToRole", granted[1], privileges=given)
+    assert await found(bus) == []
+
+
+@pytest.mark.parametrize("role", ["read", "readWrite", None])
+async def test_who_has_none_but_built_in_roles_is_granted_another_one(
+    role: str | None, guarded: MongoNode, settings: Settings, unique: str
+) -> None:
+    with MongoClient[dict[str, Any]](url_of(guarded, "root", "root")) as client:
+        roles = [{"role": role, "db": unique}] if role else []
+        client.admin.command("createUser", unique, pwd="secret", roles=roles)
+        url = url_of(guarded, unique, "secret")
+        theirs = settings.model_copy(update={"mongo_url": url, "mongo_db": unique})
+        bus = build(theirs, Diary(), unique)
+        finding = one(await found(bus), "database", "in the database")
+        granted = re.search(
+            r'getSiblingDB\("admin"\)\.grantRolesToUser\("(\w+)", (.*)\)$', finding.remedy
+        )
+        assert granted
+        given = json.loads(re.sub(r"(\w+):", r'"\1":', granted[2]))
+        client.admin.command("grantRolesToUser", granted[1], roles=given)
+    await worked(build(theirs, Diary(), unique))
     assert await found(bus) == []
 
 

@@ -22,10 +22,13 @@ STOPS_QUEUES = (4, 3, 0), (4, 3, 5)
 ALARMS = {"mem_alarm": "memory", "disk_free_alarm": "disk"}
 FREE = "free memory or disk on the broker (rabbitmq-diagnostics alarms); what is stored waits"
 LOOK = "see the log of RabbitMQ, and the findings beside this one"
-NOT_DECLARED = "NOT_FOUND"
-"""What RabbitMQ says of an exchange that is missing, which the topology tells."""
+OF_TOPOLOGY = "NOT_FOUND", "PRECONDITION_FAILED"
+"""What RabbitMQ says of an exchange that is missing or of another type, which the topology tells.
+"""
 ENOUGH = 3
 CONNECT_TIMEOUT = 3.0
+TRY_WITHIN = 6.0
+"""Seconds, for connecting and for what is tried then."""
 
 
 async def examined(patient: Patient) -> list[Finding]:
@@ -47,13 +50,21 @@ async def _tried(patient: Patient) -> list[Finding]:
     """Returns what tries to publish met. Under an alarm the first one may succeed, and the next
     ones are not answered."""
     transport = patient.runtime.transport
+    tried = await asked("RabbitMQ", _rights(patient.runtime), patient.by_urls(TRY_WITHIN))
+    if not tried:
+        return []
+    patient.looks_only.discard("broker")  # an alarm shows to who publishes
     told = [complaint.what for complaint in await patient.complaints("broker")]
     service = patient.runtime.service
-    met = [_met(what, service) for what in told if NOT_DECLARED not in what]
-    met = met or await asked("RabbitMQ", _rights(patient.runtime))
+    met = [_met(what, service) for what in told if not _is_of_topology(what)]
+    met = met or tried
     if not transport.healthy and any("no answer" in finding.what for finding in met):
         return [fault("RabbitMQ accepts no messages: a memory or disk alarm", FREE, "G2")]
     return met
+
+
+def _is_of_topology(what: str) -> bool:
+    return any(words in what for words in OF_TOPOLOGY)
 
 
 def _met(what: str, service: str) -> Finding:
@@ -115,6 +126,7 @@ def of_cluster(nodes: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
 
 
 async def _rights(runtime: Runtime) -> list[Finding]:
+    """Returns what its user may do; nothing if the exchange of commands is not as it should be."""
     settings = runtime.settings
     declares = settings.declare == "always"
     work = partial(try_rights, service=runtime.service, declares=declares)
@@ -122,7 +134,7 @@ async def _rights(runtime: Runtime) -> list[Finding]:
     try:
         await apart(urls, CONNECT_TIMEOUT, work, "trying rights", runtime.service, timeout=3.0)
     except TransportUnavailable as error:
-        if NOT_DECLARED in str(error):
+        if _is_of_topology(str(error)):
             return []
         raise
     except ConfigurationError as error:

@@ -5,8 +5,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from bus.assembly.runtime import Runtime
+from bus.continuity.owner import OWNER_NOTE
 from bus.errors import BusError
-from bus.observe.health import Examined, Finding, HealthProblem, fault, of_problem
+from bus.observe.health import GONE, Examined, Finding, HealthProblem, fault, of_problem
 from bus.stores.collections import Collections
 from bus.stores.sinks.divided import DividedCollections
 
@@ -25,6 +26,8 @@ class Patient:
     def __init__(self, runtime: Runtime, *, consumer_timeout: float | None = None) -> None:
         self.runtime = runtime
         self.consumer_timeout = consumer_timeout
+        self.looks_only = {"broker"}
+        """What health does not write to; to the broker nothing until it is known what takes it."""
         self._opened: dict[str, list[Finding]] = {}
         self._complaints: Sequence[HealthProblem] | None = None
 
@@ -43,8 +46,13 @@ class Patient:
     async def _reaches(self, part: str) -> bool:
         if part not in self._opened:
             opening = OPENINGS[part]
-            self._opened[part] = await asked(part, opening(self.runtime), OPEN_WITHIN)
+            within = self.by_urls(OPEN_WITHIN) if part == "broker" else OPEN_WITHIN
+            self._opened[part] = await asked(part, opening(self.runtime), within)
         return not any(finding.level == "error" for finding in self._opened[part])
+
+    def by_urls(self, seconds: float) -> float:
+        """Returns how long the broker may take: its URLs are tried one after the other."""
+        return seconds * max(1, len(self.runtime.settings.amqp_urls))
 
     @property
     def opened(self) -> Mapping[str, Sequence[Finding]]:
@@ -54,9 +62,22 @@ class Patient:
     async def complaints(self, part: str) -> list[HealthProblem]:
         """Returns what a process of this service would say of a part when asked for its health."""
         if self._complaints is None:
-            self.runtime.checkup.looks_only = False  # an alarm shows to who publishes
+            if not await _has_begun(self.runtime):
+                self.looks_only.add("database")
+            self.runtime.checkup.looks_only = self.looks_only
             self._complaints = (await self.runtime.checkup.health()).problems
         return [problem for problem in self._complaints if problem.part.partition(" ")[0] == part]
+
+
+async def _has_begun(runtime: Runtime) -> bool:
+    """Returns whether the database is known to be this service's. In another one a write would make
+    collections, or be among somebody else's."""
+    try:
+        async with asyncio.timeout(GONE):
+            note = await runtime.control.note(OWNER_NOTE)
+    except (BusError, TimeoutError):
+        return False
+    return bool(note.value.get("service") == runtime.service)
 
 
 async def asked(who: str, question: Question, within: float = WITHIN) -> list[Finding]:

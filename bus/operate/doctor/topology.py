@@ -8,6 +8,8 @@ from bus.operate.topology.plan import Plan, found_at, planned
 from bus.settings import MEMORY
 from bus.transports.rabbitmq.planning.change import PRUNE, UNSEEN, Change
 
+COMPARE_WITHIN = 6.0
+"""Seconds, for connecting and for looking at what is there."""
 PROMISES = {"queue": "G8", "exchange": "G8", "binding": "G8", "policy": "G8", "timeout": "G4"}
 """What does not hold while something of a kind is not as it should be."""
 
@@ -22,7 +24,7 @@ async def examined(patient: Patient) -> list[Finding]:
         remedy = "put right what is said of the database, and ask again"
         why = "which queues projections have is in the database, which cannot be read"
         return [warning(f"not compared: {why}", remedy)]
-    return await asked("the topology", _compared(patient))
+    return await asked("the topology", _compared(patient), patient.by_urls(COMPARE_WITHIN))
 
 
 async def _compared(patient: Patient) -> list[Finding]:

@@ -4,16 +4,19 @@ letters."""
 from bus.observe.health import Finding, HealthProblem, fine, warning
 from bus.operate.doctor.patient import Patient, asked
 
-PARTS = ("relay", "projection", "history")
-PARKED = (
-    "`bus deadletters show APP STREAM` tells why; mend the projection and start its workers again"
-)
-REMEDIES = {
-    "relay": "start a worker or `bus relay APP`, and see to the broker",
-    "projection": "start a worker, or more of them (`bus projections status APP` tells how far)",
-    "history": "start a worker of the service that it is fetched from",
+PARTS = {
+    "relay": ("start a worker or `bus relay APP`, and see to the broker", "G1"),
+    "projection": (
+        "start a worker, or more of them (`bus projections status APP` tells how far)",
+        "G10",
+    ),
+    "history": ("start a worker of the service that it is fetched from", "G14"),
 }
-PROMISES = {"relay": "G1", "projection": "G10", "history": "G14"}
+"""What helps where something waits, and the promise that does not hold meanwhile."""
+PARKED = (
+    "`bus deadletters show APP COLLECTION/STREAM` tells why; mend the projection and start its "
+    "workers again"
+)
 LETTERS = "`bus deadletters groups APP` tells why; mend it, then `bus deadletters retry APP --all`"
 
 
@@ -33,7 +36,7 @@ def _finding(complaint: HealthProblem) -> Finding:
     what = f"{complaint.part}: {complaint.what}"
     if "streams parked" in complaint.what:
         return warning(what, PARKED, "G3")
-    return warning(what, REMEDIES[part], PROMISES[part])
+    return warning(what, *PARTS[part])
 
 
 async def _letters(patient: Patient) -> list[Finding]:

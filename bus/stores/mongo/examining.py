@@ -2,7 +2,7 @@
 that nobody holds."""
 
 from collections.abc import Collection as Several
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pymongo import IndexModel
@@ -22,12 +22,20 @@ ENOUGH = 3
 """Members of a set, of which one may be lost."""
 CONFIRM_WITHIN = 2.0
 NOBODY = "doctor"
+LEASES = "leases"
 NOT_ALLOWED = 13
 ACTIONS = (
     "find", "insert", "update", "remove", "createCollection", "dropCollection", "createIndex",
     "dropIndex", "collMod", "changeStream", "listCollections", "listIndexes",
 )  # fmt: skip
 """What a service does in its database, by the names of roles' actions."""
+BUILT_IN = frozenset({
+    "read", "readWrite", "dbAdmin", "dbOwner", "userAdmin", "readAnyDatabase",
+    "readWriteAnyDatabase", "dbAdminAnyDatabase", "userAdminAnyDatabase", "clusterAdmin",
+    "clusterManager", "clusterMonitor", "hostManager", "enableSharding", "backup", "restore",
+    "root",
+})  # fmt: skip
+"""Roles of MongoDB's own, which cannot be given more privileges."""
 
 
 async def examined(client: Client, database: Database, own: ServerClock) -> list[Finding]:
@@ -117,7 +125,7 @@ async def _rights(client: Client, name: str) -> list[Finding]:
     return [
         fault(
             f"its user may not {', '.join(lacking)} in the database {name!r}",
-            _grant(who["authenticatedUserRoles"], name, lacking),
+            _grant(who, name, lacking),
         )
     ]
 
@@ -138,23 +146,50 @@ def _is_of_all(resource: Document, name: str) -> bool:
     return resource.get("db") in ("", name) and resource.get("collection") == ""
 
 
-def _grant(roles: Sequence[Document], name: str, actions: Sequence[str]) -> str:
-    role = next(iter(roles), {"db": "admin", "role": "ROLE"})
-    listed = ", ".join(f'"{action}"' for action in actions)
-    return (
-        f'let an administrator run in mongosh: db.getSiblingDB("{role["db"]}")'
-        f'.grantPrivilegesToRole("{role["role"]}", [{{resource: {{db: "{name}", collection: ""}}, '
-        f"actions: [{listed}]}}])"
-    )
+def _grant(who: Document, name: str, actions: Sequence[str]) -> str:
+    """Returns what gives a user more: by a role that was made for it, if it has one."""
+    roles = [role for role in who["authenticatedUserRoles"] if _may_have_more(role, name)]
+    if roles:
+        listed = ", ".join(f'"{action}"' for action in actions)
+        resource = f'{{db: "{name}", collection: ""}}'
+        to, granted = (
+            roles[0]["db"],
+            (
+                f'grantPrivilegesToRole("{roles[0]["role"]}", '
+                f"[{{resource: {resource}, actions: [{listed}]}}])"
+            ),
+        )
+    else:
+        user = who["authenticatedUsers"][0]
+        listed = ", ".join(f'{{role: "{role}", db: "{name}"}}' for role in _built_in(actions))
+        to, granted = user["db"], f'grantRolesToUser("{user["user"]}", [{listed}])'
+    return f'let an administrator run in mongosh: db.getSiblingDB("{to}").{granted}'
+
+
+def _may_have_more(role: Document, name: str) -> bool:
+    """Returns whether privileges in a database can be given to a role."""
+    return role["role"] not in BUILT_IN and role["db"] in ("admin", name)
+
+
+def _built_in(actions: Sequence[str]) -> Iterator[str]:
+    """Yields the roles of MongoDB's own that allow all of this."""
+    if {*actions} - {"collMod"}:
+        yield "readWrite"
+    if "collMod" in actions:
+        yield "dbAdmin"
 
 
 async def _majority(database: Database, server: Document) -> list[Finding]:
     """Takes a lease for no time. A write that changes nothing would be confirmed by what a majority
-    held before."""
+    held before. Where no lease was ever taken, a write would make the collection, and the database
+    with it, which may be misspelt."""
     taken = [{"$set": {"owner": NOBODY, "until": "$$NOW"}}]
     try:
         async with bounded(CONFIRM_WITHIN):
-            await database["leases"].update_one({"_id": NOBODY}, taken, upsert=True)
+            if not await database.list_collection_names(filter={"name": LEASES}):
+                how = "whether a majority confirms a write shows once the service has begun in it"
+                return [fine(f"the database {database.name!r} holds no leases: {how}")]
+            await database[LEASES].update_one({"_id": NOBODY}, taken, upsert=True)
     except OperationFailure as error:
         if error.code == NOT_ALLOWED:  # the rights tell
             return []

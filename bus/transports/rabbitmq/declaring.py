@@ -200,7 +200,7 @@ async def apart(
     except ChannelAccessRefused as error:
         raise ConfigurationError(f"RabbitMQ: {error}; {right_remedy(service)}") from None
     except (TimeoutError, ConnectionError, AMQPError, ChannelInvalidStateError) as error:
-        why = str(error) or f"it was not over within {timeout} s"
+        why = str(error) or f"no answer within {timeout} s"  # a time-out has no words
         raise TransportUnavailable(f"RabbitMQ: {doing} failed: {why}") from None
     finally:
         await session.close()

@@ -67,18 +67,18 @@ async def look(
 
 
 async def try_rights(session: RabbitSession, service: str, *, declares: bool) -> None:
-    """Does what changes nothing and needs the rights of a service: writes to an exchange of its own
-    and to the default one, for nobody; if it `declares`, declares that exchange once more.
+    """Does what changes nothing and needs the rights of a service: writes to the default exchange,
+    for nobody; if it `declares`, declares an exchange of its own once more. To that one
+    nothing is written here: of another type, it may bring to a queue what is for nobody.
 
     Raises: the driver's errors.
     """
     own = f"{service}.commands"
     channel = await session.channel(confirms=True)
     await genuine(channel.exchange_declare(own, passive=True))
-    for exchange in (own, ""):
-        await genuine(channel.basic_publish(b"", exchange=exchange, routing_key=f"{service}.?"))
     if declares:
         await genuine(channel.exchange_declare(own, exchange_type=DIRECT, durable=True))
+    await genuine(channel.basic_publish(b"", exchange="", routing_key=f"{service}.?"))
     await genuine(channel.close())
 
 
