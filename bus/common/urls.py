@@ -40,6 +40,9 @@ Url = str | Callable[[], str]
 
 ENCODED = "percent-encode user and password, each by urllib.parse.quote(text, safe='')"
 
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+"""The hosts that are this machine."""
+
 _STRAY = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 _LOG_DRIVERS = {
@@ -150,6 +153,32 @@ def has_database(url: str) -> bool:
     """Returns whether a MongoDB URL names a database for data: not `admin`, which is where users
     are kept."""
     return urlsplit(url).path not in ("", "/", "/admin")
+
+
+def open_places(url: str) -> list[str]:
+    """Returns the hosts beyond this machine that a URL leads to without TLS."""
+    parts = urlsplit(url)
+    pairs = parse_qsl(parts.query)
+    if _asks_for_tls(parts.scheme, {name.lower(): value for name, value in pairs}):
+        return []
+    named = [parts.netloc.rpartition("@")[2], *(value for name, value in pairs if name == "host")]
+    hosts = (_host(place) for several in named for place in several.split(","))
+    return [host for host in hosts if host and not host.startswith("/") and host not in LOOPBACK]
+
+
+def _asks_for_tls(scheme: str, options: Mapping[str, str]) -> bool:
+    """Returns whether it does, by its scheme or by its options, as its driver or ours reads them.
+    A file for TLS asks for it, too."""
+    if scheme in (*AMQP_SCHEMES, *HTTP_SCHEMES):
+        return scheme in ("amqps", "https")
+    if said := options.get("tls", options.get("ssl")):
+        return said == "true"
+    return scheme == "mongodb+srv" or any(name.startswith("tls") or name in TLS for name in options)
+
+
+def _host(place: str) -> str:
+    """Returns the host of `host:port` or `[::1]:port`."""
+    return place[1:].partition("]")[0] if place.startswith("[") else place.partition(":")[0]
 
 
 def _insecure(parts: SplitResult) -> str | None:

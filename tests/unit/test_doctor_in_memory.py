@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from bus import Bus, ConfigurationError, Settings, StoreUnavailable
 from bus.cli.main import app
-from bus.observe.health import Finding, fault, fine, of_problem
-from bus.operate.doctor import broker, doctor, patient, surroundings
+from bus.observe.health import Check, Finding, fault, fine, of_problem
+from bus.operate.doctor import broker, doctor, patient, surroundings, work
 from bus.operate.doctor.doctor import PARTS, Doctor
 from bus.operate.doctor.patient import Patient, asked
 from bus.operate.doctor.surroundings import unmet
@@ -97,6 +97,12 @@ async def test_a_question_that_is_not_answered_or_fails_is_a_finding() -> None:
     assert (failed.level, failed.what) == ("error", "a store: KeyError: 'x'")
 
 
+async def test_a_broker_has_time_for_each_of_its_urls() -> None:
+    bus = tiny(urls(amqp_url="amqp://a.example/,amqp://b.example/"))
+    assert Patient(bus.unopened()).by_urls(patient.OPEN_WITHIN) == 2 * patient.OPEN_WITHIN
+    assert Patient(tiny().unopened()).by_urls(patient.OPEN_WITHIN) == patient.OPEN_WITHIN
+
+
 def test_a_problem_in_words_is_split_into_what_it_is_and_what_to_do() -> None:
     assert of_problem("it is away; start it; or wait", "else") == fault(
         "it is away", "start it; or wait"
@@ -116,6 +122,29 @@ async def test_what_waits_is_told_with_the_command_that_helps() -> None:
     (given_up,) = [finding for finding in told if "dead letters" in finding.what]
     assert given_up.what == "dead letters: 1 of 1 kinds, from mail"
     assert "`bus deadletters groups APP`" in given_up.remedy
+
+
+@pytest.mark.parametrize(
+    ("part", "what", "words", "promise"),
+    [
+        ("relay", "the oldest unpublished commit is 9 s old", "`bus relay APP`", "G1"),
+        ("projection a", "events not applied: 1, for 9 s", "`bus projections status APP`", "G10"),
+        ("projection a", "streams parked: 1", "`bus deadletters show APP COLLECTION/STREAM`", "G3"),
+        ("history of a", "it is still being fetched", "that it is fetched from", "G14"),
+    ],
+)
+async def test_whatever_waits_has_its_remedy_and_its_promise(
+    part: str, what: str, words: str, promise: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ask() -> str:
+        return what
+
+    async with tiny() as bus:
+        runtime = bus.unopened()
+        runtime.checkup.add([Check(part, ask)])
+        (told,) = await work.examined(Patient(runtime))
+    assert (told.level, told.what, told.promise) == ("warning", f"{part}: {what}", promise)
+    assert words in told.remedy
 
 
 # --- settings
@@ -143,6 +172,18 @@ def urls(**values: str) -> Settings:
         ({"management_url": "https://mq.example:15671"}, ""),
         ({"log_url": "postgresql+asyncpg://u:p@db.example/bank"}, "BUS_LOG_URL goes to db.example"),
         ({"log_url": "postgresql+asyncpg://u:p@db.example/bank?tls=true"}, ""),
+        ({"log_url": "postgresql+asyncpg://u:p@db.example/bank?cafile=ca.pem"}, ""),
+        ({"log_url": "postgresql+asyncpg:///bank?host=b.example"}, "BUS_LOG_URL goes to b.example"),
+        (
+            {"log_url": "postgresql+asyncpg:///bank?host=localhost:1&host=b.example:1"},
+            "BUS_LOG_URL goes to b.example",
+        ),
+        ({"log_url": "postgresql+asyncpg:///bank?host=/run/postgresql"}, ""),
+        ({"mongo_url": "mongodb+srv://u:p@a.example/"}, ""),
+        ({"mongo_url": "mongodb+srv://a.example/?tls=false"}, "BUS_MONGO_URL goes to a.example"),
+        ({"mongo_url": "mongodb://a.example/?tlsCAFile=ca.pem"}, ""),
+        ({"mongo_url": "mongodb://a.example/?ssl=true"}, ""),
+        ({"amqp_url": "amqp://b.example/?cafile=ca.pem"}, "BUS_AMQP_URL goes to b.example"),
     ],
 )
 async def test_a_server_elsewhere_without_tls_is_a_warning(

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Iterator
 from importlib import metadata
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 from bus.assembly.runtime import Runtime
+from bus.common.urls import open_places
 from bus.observe.health import Finding, fault, fine, warning
 from bus.operate.doctor.patient import Patient
 from bus.settings import MEMORY, Settings
@@ -17,8 +17,6 @@ from bus.version import __version__
 
 DISTRIBUTION = "doubledecker"
 ALWAYS_NAMED = ("aio-pika", "aiormq", "pymongo", "pydantic")
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-SECURE = frozenset({"amqps", "https", "mongodb+srv"})
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?\s*([^;]*)")
 _BOUND = re.compile(r"(<=|>=|==|!=|~=|<|>)\s*([0-9][0-9.]*)")
 
@@ -112,30 +110,12 @@ def _unencrypted(own: Settings) -> Iterator[Finding]:
         "BUS_MANAGEMENT_URL": (own.management_url,),
     }
     for variable, several in urls.items():
-        if away := [place for url in several for place in _open_places(url)]:
+        if away := [place for url in several if url != MEMORY for place in open_places(url)]:
             yield warning(
                 f"{variable} goes to {', '.join(away)} without TLS: passwords and messages can be "
                 f"read on the way",
                 "use amqps://, tls=true or https:// (docs/security.md)",
             )
-
-
-def _open_places(url: str) -> list[str]:
-    """Returns the hosts beyond this machine that a URL leads to without TLS."""
-    if not url or url == MEMORY:
-        return []
-    parts = urlsplit(url)
-    options = {name.lower(): value[-1] for name, value in parse_qs(parts.query).items()}
-    if parts.scheme in SECURE or "true" in (options.get("tls"), options.get("ssl")):
-        return []
-    hosts = parts.netloc.rpartition("@")[2].split(",")
-    names = [_host(host) for host in hosts if host]
-    return [name for name in names if name not in LOOPBACK]
-
-
-def _host(place: str) -> str:
-    """Returns the host of `host:port` or `[::1]:port`."""
-    return place[1:].partition("]")[0] if place.startswith("[") else place.partition(":")[0]
 
 
 def _stated(own: Settings) -> Iterator[Finding]:
