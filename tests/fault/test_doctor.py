@@ -132,7 +132,7 @@ async def test_an_orphan_that_fills_is_an_error_and_an_empty_one_a_warning(
 
     await until(is_counted, "the message is counted")
     full = one(await amiss(bus), "topology", f"{unique}.full (1 messages)")
-    assert "bus topology prune APP deletes it with --with-messages" in full.remedy
+    assert "bus topology prune APP --with-messages deletes it" in full.remedy
     async with bus.looking():
         pruning = Pruning(bus)
         await pruning.prune(await pruning.prunable(), with_messages=True)

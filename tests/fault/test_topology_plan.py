@@ -255,7 +255,7 @@ SPOILT: list[tuple[Spoil, tuple[str, str, str], str, Sequence[str]]] = [
     (queue_classic, ("~", "queue", "thanking"), "bus topology apply", ALL),
     (queue_with_other_arguments, ("~", "queue", "commands"), "bus topology apply", ALL),
     (exchange_deleted, ("+", "exchange", "delay.30s"), "bus topology apply", ALL),
-    (exchange_of_another_type, ("~", "exchange", "events"), "apply --exchanges", ALL),
+    (exchange_of_another_type, ("~", "exchange", "events"), "apply APP --exchanges", ALL),
     (binding_removed, ("+", "binding", "thanking"), "bus topology apply", LISTED),
     (binding_too_much, ("-", "binding", "thanking"), "bus topology prune", LISTED),
     (orphan, ("-", "queue", "letters"), "bus topology prune", ALL),
