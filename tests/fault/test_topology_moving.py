@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,13 +14,15 @@ from yarl import URL
 
 from bus import Settings, TransportUnavailable, Worker
 from bus.operate.topology.apply import Applying
-from bus.operate.topology.plan import Planning
+from bus.operate.topology.plan import Planning, alone_of
+from bus.operate.topology.prune import Pruning
 from bus.transports.rabbitmq.connection import RabbitSession, connect
 from bus.transports.rabbitmq.moving import draining
 from bus.transports.rabbitmq.moving.anew import Moved, move
 from bus.transports.rabbitmq.planning.wanted import WantedQueue
 from tests.fault.applying import MANY, Applies, Step, publishing
 from tests.fault.conftest import channel_of
+from tests.fault.spoiling import control
 from tests.service.wallet import Diary, Pay, build
 from tests.waiting import patience, until
 from tools.services import RabbitMQNode
@@ -368,3 +371,52 @@ async def test_what_a_move_of_another_release_has_put_aside_is_brought_back(
         assert (await move(session, wanted, is_other=True)).messages == 2
         assert {*await bodies(channel, unique)} == {0, 1}
         await channel.queue_delete(unique)
+
+
+async def test_a_broker_under_an_alarm_ends_the_move_with_what_to_do_and_the_next_goes_on(
+    broker: RabbitMQNode, settings: Settings, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"{unique}.thanking"
+    async with build(settings, Diary(), unique):
+        pass
+    async with channel_of(broker) as channel, build(settings, Diary(), unique).looking() as bus:
+        await spoil(channel, name, CLASSIC, (f"{unique}.events", "*.Paid.*"))
+        await channel.default_exchange.publish(message(1), name)
+        await control(broker, "set_vm_memory_high_watermark", "0.000001")
+        try:
+            with monkeypatch.context() as patch:
+                patch.setattr(draining, "STALLED", 3.0)
+                async with asyncio.timeout(60 * patience()):
+                    with pytest.raises(TransportUnavailable, match=r"diagnostics alarms\)"):
+                        await Applying(bus).apply()
+        finally:
+            await control(broker, "set_vm_memory_high_watermark", "0.4")
+        assert (await Applying(bus).apply()).moved[name].gone == 0
+        assert {*await bodies(channel, name)} == {1}
+
+
+async def test_two_that_apply_or_prune_at_once_do_not_take_messages_from_each_other(
+    broker: RabbitMQNode, settings: Settings, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"{unique}.thanking"
+    async with build(settings, Diary(), unique):
+        pass
+    entered, leaves = asyncio.Event(), asyncio.Event()
+
+    async def at_work() -> str:
+        entered.set()
+        await leaves.wait()
+        return "done"
+
+    async with channel_of(broker) as channel, build(settings, Diary(), unique).looking() as bus:
+        await spoil(channel, name, CLASSIC, (f"{unique}.events", "*.Paid.*"))
+        first = asyncio.create_task(alone_of(bus.runtime, at_work, "applying"))
+        await entered.wait()
+        with monkeypatch.context() as patch:
+            patch.setattr("bus.transports.rabbitmq.moving.alone.PAUSES", (0.1,))
+            for other in (Applying(bus).apply, partial(Pruning(bus).prune, [])):
+                with pytest.raises(TransportUnavailable, match=r"another `bus topology apply`"):
+                    await other()
+        leaves.set()
+        assert await first == "done"
+        assert (await Applying(bus).apply()).moved.keys() == {name}

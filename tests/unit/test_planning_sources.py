@@ -73,6 +73,12 @@ def test_an_export_is_read_for_one_virtual_host() -> None:
     assert [unseen.what for unseen in found.unseen] == ["messages and consumers"]
 
 
+def test_a_queue_that_goes_with_its_connection_is_nobodys_orphan() -> None:
+    lock = queue("bank.topology.lock", exclusive=True)
+    found = found_by([*QUEUES, lock], EXCHANGES, BINDINGS, policies=[[], []], source="the API")
+    assert lock["name"] not in found.queues
+
+
 def test_of_several_policies_that_of_the_highest_priority_counts() -> None:
     low = policy("low", "^bank", {"expires": 1})
     high = policy("high", "mail$", {"message-ttl": 2}, priority=7)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from bus.assembly.runtime import OnOpenBus, Runtime
 from bus.errors import ConfigurationError, TopologyMismatch, TransportUnavailable
-from bus.operate.topology.plan import apart_of, declared_topology, found_at, planned
+from bus.operate.topology.plan import alone_of, apart_of, declared_topology, found_at, planned
 from bus.operate.topology.rename import Renamed, checked, rename
 from bus.recovery.declared import forget_declared, note_declared
 from bus.recovery.losses import Losses
@@ -38,8 +38,8 @@ class Applying(OnOpenBus):
     """Carries out the plan for a bus, which must be open, but for what `prune` removes.
 
     Raises: ConfigurationError if this user declares nothing (BUS_DECLARE=never), or an exchange has
-    another type; TransportUnavailable, as if somebody still consumes a queue that must be moved. It
-    may then be called again, and goes on.
+    another type; TransportUnavailable, as if somebody still consumes a queue that must be moved, or
+    applies or prunes for the same service. It may then be called again, and goes on.
     """
 
     async def apply(
@@ -61,6 +61,11 @@ class Applying(OnOpenBus):
                 "BUS_DECLARE=never makes nothing at RabbitMQ: apply as a user who may declare, "
                 "with BUS_DECLARE=always"
             )
+        work = partial(self._apply, patience, renames, exchanges)
+        return await alone_of(runtime, work, "applying")
+
+    async def _apply(self, patience: float, renames: Mapping[str, str], exchanges: bool) -> Applied:
+        runtime = self._runtime
         found = await found_at(runtime)
         changes = planned(runtime, found).changes
         spoilt = [change for change in changes if change[:2] == (CHANGE, "exchange")]

@@ -2,6 +2,7 @@
 is at the broker. Changes nothing."""
 
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -15,6 +16,7 @@ from bus.recovery.declared import declared_once
 from bus.settings import MEMORY
 from bus.transports.rabbitmq.connection import RabbitSession, checked_urls
 from bus.transports.rabbitmq.declaring import APART_WITHIN, apart
+from bus.transports.rabbitmq.moving.alone import alone
 from bus.transports.rabbitmq.planning.change import Change
 from bus.transports.rabbitmq.planning.diff import changes
 from bus.transports.rabbitmq.planning.found import Found
@@ -115,11 +117,7 @@ def former_queues(runtime: Runtime) -> set[str]:
 async def found_at(runtime: Runtime, definitions: Path | None = None) -> Found:
     """Looks at the broker of a service. Raises: ConfigurationError, TransportUnavailable."""
     settings = runtime.settings
-    if settings.amqp_url == MEMORY:
-        raise ConfigurationError(
-            "a plan compares a service with RabbitMQ, and this one is in memory: set BUS_AMQP_URL "
-            "to the broker's URL"
-        )
+    _require_broker(runtime)
     return await look_at(
         checked_urls(settings.amqp_urls, settings.heartbeat),
         declared_topology(runtime),
@@ -128,6 +126,14 @@ async def found_at(runtime: Runtime, definitions: Path | None = None) -> Found:
         management_url=settings.management_url,
         compares=settings.declare == "always",
     )
+
+
+def _require_broker(runtime: Runtime) -> None:
+    if runtime.settings.amqp_url == MEMORY:
+        raise ConfigurationError(
+            "a plan compares a service with RabbitMQ, and this one is in memory: set BUS_AMQP_URL "
+            "to the broker's URL"
+        )
 
 
 async def apart_of(
@@ -141,6 +147,13 @@ async def apart_of(
     TransportUnavailable."""
     urls = checked_urls(runtime.settings.amqp_urls, runtime.settings.heartbeat)
     return await apart(urls, CONNECT_TIMEOUT, work, doing, runtime.service, timeout=timeout)
+
+
+async def alone_of(runtime: Runtime, work: Callable[[], Awaitable[T]], doing: str) -> T:
+    """Does work while nobody else applies or prunes for the service. Raises: like `apart_of`."""
+    _require_broker(runtime)
+    held = partial(alone, service=runtime.service, work=work)
+    return await apart_of(runtime, held, doing, timeout=None)
 
 
 def kept_queues(runtime: Runtime) -> set[str]:

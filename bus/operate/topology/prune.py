@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from bus.assembly.runtime import OnOpenBus
 from bus.errors import ConfigurationError
-from bus.operate.topology.plan import apart_of, found_at, planned
+from bus.operate.topology.plan import alone_of, apart_of, found_at, planned
 from bus.transports.rabbitmq.planning.change import PRUNE, Change
 from bus.transports.rabbitmq.planning.policies import hides
 from bus.transports.rabbitmq.planning.pruning import Kept, remove
@@ -61,7 +61,8 @@ class Pruning(OnOpenBus):
             delays=delay_queues(runtime.service),
             hiding=[name for name, queue in found.queues.items() if hides(queue)],
         )
-        kept, gone = await apart_of(runtime, work, "pruning", timeout=None)
+        held = partial(apart_of, runtime, work, "pruning", timeout=None)
+        kept, gone = await alone_of(runtime, held, "pruning")
         stay = [each.change for each in kept]
         removed = tuple(change for change in changes if change not in stay)
         return Pruned(removed, tuple(kept), gone)

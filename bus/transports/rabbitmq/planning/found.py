@@ -81,9 +81,14 @@ def exchanges_in(entries: Iterable[Entry]) -> dict[str, FoundExchange]:
 
 
 def queues_in(queues: Iterable[Entry], bindings: Iterable[Entry]) -> list[FoundQueue]:
-    """Returns the queues with their bindings; what else is known of them is the source's."""
+    """Returns the queues with their bindings; what else is known of them is the source's. Without
+    those that are one connection's own, which go with it."""
     bound = _bindings_in(bindings)
-    return [_queue(entry, frozenset(bound.get(entry["name"], ()))) for entry in queues]
+    return [
+        _queue(entry, frozenset(bound.get(entry["name"], ())))
+        for entry in queues
+        if not entry.get("exclusive")
+    ]
 
 
 def _exchange(entry: Entry) -> FoundExchange:
