@@ -46,7 +46,6 @@ class Watches(Protocol):
 
     def attend(self) -> None:
         """Looks again who listens."""
-        ...
 
 
 class NoPage(Exception):

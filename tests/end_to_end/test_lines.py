@@ -22,7 +22,9 @@ from tools.services.ports import LOOPBACK, free_ports
 
 TARGET = "tests.end_to_end.wallet_service:build"
 STEADY = {"BUS_HEARTBEAT": "60"}
-SLOW = frozenset({"event_loop_blocked", "listener_slow", "rabbitmq_retry"})
+SLOW = frozenset(
+    {"event_loop_blocked", "listener_slow", "loop_goes_on", "loop_held_up", "rabbitmq_retry"}
+)
 """What a busy machine may add."""
 MOODS = ("", "later", "fails once", "needs the ladder", "always fails", "rejects")
 

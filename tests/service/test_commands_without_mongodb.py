@@ -61,6 +61,7 @@ BEFORE = [
     Line("topology prune APP", "set BUS_MANAGEMENT_URL", 2),
 ]
 AFTER = [
+    Line("doctor APP", "Doctor: errors:"),
     Line("events show APP order-1", "OrderPlaced"),
     Line("events trace APP talk", "PlaceOrder"),
     Line("events unknown APP", "NAME"),

@@ -78,6 +78,7 @@ def own_root() -> Iterator[logging.Logger]:
     """The root of `logging` as a program begins with it: pytest gives it handlers for a test."""
     root = logging.getLogger()
     handlers, root.handlers = root.handlers, []
+    logging.getLogger("aiokafka").setLevel(logging.NOTSET)  # that of the demo's tools is CRITICAL
     try:
         yield root
     finally:
