@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from bus.common import clock
 from bus.errors import OutcomeUnknown, StoreUnavailable
-from bus.stores.sql import SqlEffects, SqlEventLog, connect
+from bus.stores.sql import SqlEffects, SqlEventLog, connect, log
 from bus.testing.contracts.effects_contract import booking
-from tests.contract.test_sql_effects import Base, Total, World, Write, handling
+from tests.contract.test_sql_effects import Base, Total, World, Write, counted, handling
 from tests.loops import Loop, each_loop, in_loop
 from tests.waiting import patience, until
 from tools.faults.proxy import Proxy
@@ -25,17 +25,17 @@ from tools.services.sql_node import SQLNode
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[World]:
     engine = connect(url)
-    log = SqlEventLog(engine)
-    await log.open()
+    event_log = SqlEventLog(engine)
+    await event_log.open()
     async with engine.connect() as connection:
         await connection.run_sync(Base.metadata.create_all)
-    effects = SqlEffects(engine, log, handled_for=3600)
+    effects = SqlEffects(engine, event_log, handled_for=3600)
     await effects.open()
     try:
-        yield World(engine, log, effects)
+        yield World(engine, event_log, effects)
     finally:
         await effects.close()
-        await log.close()
+        await event_log.close()
         await engine.dispose()
 
 
@@ -221,3 +221,58 @@ async def test_a_handler_that_waits_too_long_within_its_transaction(sql_url: str
         await world.effects.commit(handling(write, booking(id="k")))
         assert runs == 2
         assert await world.totals() == {"a": 1}
+
+
+async def stand_still(connection: AsyncConnection) -> None:
+    """Leaves the server amid a statement: it has told what that takes, and waits for it."""
+    driver = (await connection.get_raw_connection()).driver_connection
+    assert driver is not None
+    await driver.prepare("SELECT $1::int")
+
+
+async def test_a_handler_that_stands_still_within_a_statement_makes_way_for_another(
+    postgresql_url: str,
+) -> None:
+    """What stands still there is not idle for the server: who waits for its locks has it ended."""
+    async with opened(postgresql_url) as late, opened(postgresql_url) as world:
+        world.effects._transactions._stalled = 0.5
+        stands, goes_on = asyncio.Event(), asyncio.Event()
+
+        async def write(session: AsyncSession) -> None:
+            await counted(session)
+            await session.flush()
+            if not stands.is_set():
+                await stand_still(await session.connection())
+                stands.set()
+                await goes_on.wait()
+
+        own = booking("ledger-late", id="late")
+        first = asyncio.create_task(late.effects.commit(handling(write, own)))
+        await stands.wait()
+        async with asyncio.timeout(15 * patience()):
+            await world.effects.commit(handling(counted, booking(id="next")))
+        assert await world.totals() == {"all": 1}
+        goes_on.set()
+        assert [commit.id for commit in await first] == ["late"]
+        assert await world.totals() == {"all": 2}
+
+
+async def test_a_commit_whose_process_stands_still_keeps_readers_waiting_for_a_minute(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "STALLED", 0.5)
+    async with opened(postgresql_url) as late, opened(postgresql_url) as world:
+        world.log._database._stalled = 0.5
+        own = booking("ledger-late", id="late")
+        connection = await late.effects._transactions.connected()
+        await late.log.append_within(connection, [own])
+        await stand_still(connection)
+        assert int(own.time.timestamp()) == (await world.log.settled()).timestamp()
+
+        async def settled() -> bool:
+            return await world.log.settled() > own.time
+
+        await until(settled, "the commit that stands still is ended")
+        assert not await world.log.find("late")
+        await connection.invalidate()
+        await connection.close()

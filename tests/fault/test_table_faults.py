@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bus import Bus, Projections, Settings, Worker
 from bus.delivery import projection_runner
@@ -269,7 +270,28 @@ async def killed_and_made_good(amqp_url: str, server: str, service: str, when: s
 async def test_a_process_that_freezes_within_a_batch_keeps_its_successor_waiting_for_seconds(
     sql_url: str,
 ) -> None:
-    sink = SqlTable(jobs(), url=sql_url)
+    await takes_over(sql_url, lambda _: asyncio.sleep(0))
+
+
+async def test_a_process_that_freezes_within_a_statement_keeps_its_successor_waiting_for_seconds(
+    postgresql_url: str,
+) -> None:
+    """The server has told what the statement takes, and waits for it: this is not idle."""
+
+    async def asks_what_it_takes(connection: AsyncConnection) -> None:
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        await driver.prepare("UPDATE jobs__v1 SET count = $1")
+
+    await takes_over(postgresql_url, asks_what_it_takes)
+
+
+async def takes_over(
+    url: str,
+    stand_still: Callable[[AsyncConnection], Awaitable[object]],
+) -> None:
+    """Another writer does what one was about to, once the server has ended its transaction."""
+    sink = SqlTable(jobs(), url=url)
     frozen, next_one = sink.place("service"), sink.place("service")
     assert isinstance(frozen, TablePlace)
     assert isinstance(next_one, TablePlace)
@@ -281,6 +303,7 @@ async def test_a_process_that_freezes_within_a_batch_keeps_its_successor_waiting
     try:
         await connection.exec_driver_sql("UPDATE jobs__v1 SET count = 9")
         await connection.exec_driver_sql("UPDATE bus_checkpoints SET version = 9")
+        await stand_still(connection)
         async with asyncio.timeout(25 * patience()):
             await writer.transact(["job-a"], counting(2))
         assert await ended(connection.exec_driver_sql("COMMIT"))

@@ -43,6 +43,11 @@ class Dialect(Protocol):
         """Returns the database's name, for people."""
         ...
 
+    async def end_stalled(self, connection: AsyncConnection, seconds: float) -> int:
+        """Ends the connections of this one's kind whose clients have stood still for longer amid a
+        statement of a transaction, where the server does not; returns how many."""
+        return 0
+
     @abstractmethod
     async def insert(self, driver: Any, rows: Rows, until: datetime) -> set[str]:
         """Stores, in one statement of the driver's connection, what conflicts with nothing, and
@@ -127,6 +132,19 @@ class PostgreSQL(Dialect):
 
     _insert_new = f"{_insert} ON CONFLICT DO NOTHING RETURNING id"
     _insert_all = f"{_insert} RETURNING id"
+
+    async def end_stalled(self, connection: AsyncConnection, seconds: float) -> int:
+        # A client that was told what a statement takes, and does not give it, is not idle; and
+        # what cancels a statement is not looked at until it does.
+        found = await connection.exec_driver_sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND usename = session_user "
+            "AND application_name = current_setting('application_name') "
+            "AND state = 'active' AND wait_event = 'ClientRead' AND xact_start IS NOT NULL "
+            "AND clock_timestamp() - state_change > make_interval(secs => $1)",
+            (seconds,),
+        )
+        return sum(found.scalars())
 
     async def insert(self, driver: Any, rows: Rows, until: datetime) -> set[str]:
         found = await driver.fetch(self._insert_new, *self._values(rows, until))

@@ -7,25 +7,29 @@ are one where `transaction` is asked for.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
+import structlog
 from sqlalchemy import event
 from sqlalchemy.exc import ArgumentError, InvalidRequestError, NoSuchModuleError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from bus.common import clock
-from bus.errors import BusError, ConfigurationError
+from bus.errors import BusError, ConfigurationError, StoreUnavailable
 from bus.stores.sql.dialects import Dialect, dialect_for
 from bus.stores.sql.failures import (
     ANSWER_WITHIN,
+    LOCK_WAITS,
     LOG,
     Kind,
     NotConnected,
     Setting,
     bounded,
+    code_of,
     had_ended,
     is_of_store,
     is_read_only,
@@ -37,9 +41,14 @@ from bus.stores.sql.reaching import WithTls, by_aiomysql
 
 Result = TypeVar("Result")
 
+log = structlog.get_logger()
+
 CONNECT_WITHIN = 5.0
 KEPT, BESIDES = 5, 15
 """Connections that are kept, and how many more there may be at a time."""
+
+STALLED = 60.0
+"""Seconds for which a client may stand still within a transaction."""
 
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 LONGEST = 0.5
@@ -144,9 +153,12 @@ async def _roll_back(connection: AsyncConnection) -> None:
 class Database:
     """What is asked of a database, each bounded in time; and the time by its clock."""
 
-    def __init__(self, engine: AsyncEngine, setting: Setting = LOG) -> None:
+    def __init__(
+        self, engine: AsyncEngine, setting: Setting = LOG, *, stalled: float = STALLED
+    ) -> None:
         self.engine = engine
         self.setting = setting
+        self._stalled = stalled
         self.dialect = dialect_for(engine.dialect.name)
         self._began: float | None = None
         """The server's time, in seconds, when the process's steady clock began."""
@@ -305,7 +317,21 @@ class Database:
                     raise
                 if kind_of(error) not in kinds or time.monotonic() > deadline:
                     raise self.translated(error, writing=True) from error
+                await self.make_way(error)
             await asyncio.sleep(clock.jittered(0.02))
+
+    async def make_way(self, error: BaseException) -> None:
+        """Ends transactions that stand still, if an error says that somebody held a lock."""
+        if code_of(error) in LOCK_WAITS:
+            await self.end_stalled()
+
+    async def end_stalled(self) -> None:
+        """Ends transactions whose processes stand still amid a statement, which a server does not
+        take for idle. Where it cannot be asked, nothing is done."""
+        end = partial(self.dialect.end_stalled, seconds=self._stalled)
+        with suppress(StoreUnavailable):
+            if ended := await self.reading(end):
+                log.warning("stalled_transactions_ended", store=self.name, count=ended)
 
     async def close(self) -> None:
         """Closes all connections."""

@@ -180,6 +180,7 @@ class SqlEventLog(SqlLog, EventLog, Examined):
                 doubt = trouble
             elif kind is not Kind.AGAIN and not doubt:
                 raise translated(name, trouble, writing=True) from trouble
+            await self._database.make_way(trouble)
             await asyncio.sleep(clock.jittered(PAUSE if doubt else 0.01))
         raise unsettled(name, id, doubt, trouble)
 

@@ -5,13 +5,13 @@ open.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
 from bus.stores.event_log import Commit, StoredLog
-from bus.stores.sql.engine import Database
+from bus.stores.sql.engine import STALLED, Database
 from bus.stores.sql.rows import FIELDS, commit_of
 from bus.stores.sql.schema import commits
 from bus.stores.together.loader import Page, Pages
@@ -49,8 +49,12 @@ class SqlLog(StoredLog):
         never. Raises: StoreUnavailable.
         """
         now = self.now()
-        earliest = await self._database.reading(self._database.dialect.earliest)
-        return now if earliest is None else min(now, earliest)
+        earliest: datetime | None = await self._database.reading(self._database.dialect.earliest)
+        if earliest is None:
+            return now
+        if now - earliest > timedelta(seconds=STALLED):
+            await self._database.end_stalled()
+        return min(now, earliest)
 
     async def read(self, stream: str, after: int = 0, limit: int = 0) -> list[Commit]:
         found = await self._read(c.stream == stream, c.first > after, order=c.first, limit=limit)

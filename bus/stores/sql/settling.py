@@ -106,6 +106,7 @@ class Settling(Settles):
                 self._close([one for one in batch if one in self._open], Appended.FENCED)
         elif kind is Kind.AGAIN:
             if code_of(error) in LOCK_WAITS:
+                await self._database.end_stalled()
                 await self._each_alone(batch)
         elif not self._doubt:
             # With a doubt, an earlier try may have stored it: the error would be wrong.

@@ -116,6 +116,7 @@ class Attempts:
                 trouble = doubt
             except Again as error:
                 trouble = error.error
+                await self._database.make_way(trouble)
             except Exception as error:
                 if doubt is None:
                     raise

@@ -25,16 +25,20 @@ from bus.stores.sql.tables.views import Views
 from bus.stores.sql.tables.writing.batch import Batch
 from bus.stores.sql.tables.writing.loading import Load, without
 
+STALLED = 5.0
 _MYSQL = (
     # A table that somebody reads cannot be dropped: this is told, and not waited for.
     "SET SESSION lock_wait_timeout = 4, wait_timeout = 15 "
-    "/*M!100300 , idle_transaction_timeout = 5 */"
+    f"/*M!100300 , idle_transaction_timeout = {STALLED:.0f} */"
 )
 WRITING = Pool(
     kept=2,
     besides=8,
     set_up={
-        "postgresql": ["SELECT set_config('idle_in_transaction_session_timeout', '5s', false)"],
+        "postgresql": [
+            f"SELECT set_config('idle_in_transaction_session_timeout', '{STALLED:.0f}s', false),"
+            " set_config('application_name', 'doubledecker tables', false)"
+        ],
         **{name: [_MYSQL] for name in MYSQL},
     },
     recycled=10,
@@ -72,7 +76,9 @@ class TablePlace(Place, Examined):
             ),
         )
         self._copies = copies
-        self._database = Database(connect(url, setting=setting, pool=WRITING), setting)
+        self._database = Database(
+            connect(url, setting=setting, pool=WRITING), setting, stalled=STALLED
+        )
         self._reading = Database(connect(url, setting=setting, pool=READING), setting)
         self._making = Making(self._database, copies, service)
         self._views = Views(self._database, service)

@@ -58,6 +58,7 @@ class Batch:
         except _Late:
             return False
         except Exception as error:
+            await self._database.make_way(error)
             is_postgresql = self._database.engine.dialect.name == "postgresql"
             key = str(self._table.primary_key.name) if is_postgresql else PRIMARY
             raised = judged(error, self._database, self._phase, key)
