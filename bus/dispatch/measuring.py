@@ -1,13 +1,14 @@
 """Measuring: counts the runs of each handler, and watches those that somebody wants to hear of.
 
 A run that is watched has a time and becomes a signal, and a span. That costs more than a short
-handler does, so of these only a sample is watched, unless somebody wants each one. What is counted
-(`Counted`) is exact all the same.
+handler does, so of these only a sample is watched, as of those that come often, unless somebody
+wants each one. What is counted (`Counted`) is exact all the same.
 """
 
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from random import random
 from typing import Any, NamedTuple
 
 from bus.common import clock
@@ -25,9 +26,33 @@ Next = Callable[[Envelope], Awaitable[Any]]
 EVERY = 128
 """One of so many runs is watched, if they are short, and samples will do."""
 SHORT = 100e-6
-"""Seconds. Runs that take longer are all watched: that costs 3 microseconds, about."""
+"""Seconds. Runs that take longer are all watched, unless they come often."""
+OFTEN = 100
+"""Of more than so many a second, a sample is taken: to watch a run takes some 8 microseconds."""
+ESTIMATED = 0.1
+"""Seconds after which it is estimated anew how many come."""
 MOST = 256
 """With a tracer, one of so many is watched at least: it may be to begin a trace."""
+
+
+class Sampling:
+    """Takes all of what is seldom, and of what comes often about `OFTEN` a second, at random: what
+    comes in groups is as likely to be taken at their ends as at their beginnings."""
+
+    __slots__ = ("_came", "_one_of", "_since")
+
+    def __init__(self) -> None:
+        self._one_of = 1.0
+        self._came = 0
+        self._since = 0.0
+
+    def pause(self, came: int) -> int:
+        """Returns how many to pass over until the next one is taken, where so many came by now."""
+        now = time.monotonic()
+        if (seconds := now - self._since) > ESTIMATED:
+            self._one_of = max(1.0, (came - self._came) / seconds / OFTEN)
+            self._came, self._since = came, now
+        return int(random() * (2 * self._one_of - 1))
 
 
 class Counted(NamedTuple):
@@ -53,6 +78,7 @@ class Route:
         "_due",
         "_failed",
         "_put_off",
+        "_sampling",
         "_told",
         "chain",
         "handler",
@@ -79,6 +105,7 @@ class Route:
         self._due = 0
         self._failed = 0
         self._put_off = 0
+        self._sampling = Sampling()
         self._told = 0
 
     @property
@@ -108,6 +135,11 @@ class Route:
         """Has so many runs end before the next one is watched."""
         self._due += runs - self.left
         self.left = runs
+
+    def pause(self) -> int:
+        """Returns after how many runs to watch the next one, for who makes do with a sample."""
+        often = self._sampling.pause(self._ended)
+        return max(EVERY, often) if self.is_short else often
 
     def untold(self) -> int:
         """Returns how many runs have ended since it was called last."""
@@ -250,7 +282,7 @@ class Watch:
         share = self._signals.share
         traces = int(1 / share) if share > 1 / MOST else MOST
         wanted = route.kind in self._signals.wanted
-        samples = MOST if not wanted else EVERY if route.is_short else 0
+        samples = route.pause() if wanted else MOST
         return min(samples, traces if traces > 1 else 0)
 
     def _tell(

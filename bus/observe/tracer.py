@@ -6,12 +6,13 @@ in their headers, `traceparent` and `tracestate`.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import Literal, NamedTuple, Protocol
 
 from bus.common import clock
 from bus.messages import Envelope
 from bus.observe.signals import HandlerRun
-from bus.transports.base import Delivery, Frame
+from bus.transports.base import EPOCH, Delivery, Frame
 
 Ended = Callable[[BaseException | None], None]
 """Called when what was begun is over, with what it raised, if anything."""
@@ -33,10 +34,9 @@ class Batch(NamedTuple):
 
     `name` is the exchange, the queue, the projection or the service; `began` is Unix time, in
     seconds. `contexts` are the `traceparent`s of what is in it, sampled ones only, with `names`
-    (routing keys, or names of messages) beside them. `ages`: how old its oldest and its youngest
-    message are, in seconds. `error` is the type of what it raised. `late` says of each context
-    whether its message is old, or was put off, sent again or left over: it belongs to its own trace
-    no more.
+    (routing keys, or names of messages) beside them. `age`: how old its oldest message is, in
+    seconds. `error` is the type of what it raised. `late` says of each context whether its message
+    is old, or was put off, sent again or left over: it belongs to its own trace no more.
     """
 
     what: What
@@ -45,7 +45,7 @@ class Batch(NamedTuple):
     contexts: Sequence[str]
     messages: int
     names: Sequence[str] = ()
-    ages: tuple[float, float] = (0.0, 0.0)
+    age: float = 0.0
     error: str = ""
     late: Sequence[bool] = ()
 
@@ -92,11 +92,12 @@ def batch_of(
     what: What, name: str, began: float, frames: Sequence[Frame], error: str, *, late: bool
 ) -> Batch | None:
     """Returns a batch of these messages, `late` ones perhaps; None if none is of a trace."""
-    sampled = [frame for frame in frames if context_of(frame.headers)]
+    with_one = [frame for frame in frames if "traceparent" in frame.headers]
+    sampled = [frame for frame in with_one if context_of(frame.headers)]
     if not sampled:
         return None
     now = clock.now()
-    ages = [frame.age(now) for frame in frames]
+    oldest = min(frames, key=_made)
     return Batch(
         what,
         name,
@@ -104,10 +105,18 @@ def batch_of(
         contexts=[context_of(frame.headers) for frame in sampled],
         messages=len(frames),
         names=[frame.topic if what == "send" else frame.name for frame in sampled],
-        ages=(max(ages), min(ages)),
+        age=oldest.age(now),
         error=error,
         late=[late or not frame.address or frame.age(now) > LATE for frame in sampled],
     )
+
+
+def _made(frame: Frame) -> datetime:
+    """Returns when it was made; now, or later, if it does not say when."""
+    return _UNKNOWN if frame.time == EPOCH else frame.time
+
+
+_UNKNOWN = datetime.max.replace(tzinfo=UTC)
 
 
 def context_of(headers: Mapping[str, str | int]) -> str:

@@ -32,7 +32,9 @@ class Lag(NamedTuple):
 class LagMeter:
     """Measures one collection repeatedly, each time from where it was last found complete.
 
-    It looks at about `most` commits each time; a longer lag is given as that much and `more`.
+    It looks at about `most` commits each time; a longer lag is given as that much and `more`. Where
+    more than that come between two measurings, it passes over some, so that it does not fall behind
+    itself: a collection that stands still is found late by the next ones.
     """
 
     def __init__(
@@ -52,10 +54,12 @@ class LagMeter:
         self._control = control
         self._most = most
         self._complete: datetime | None = None
+        self._ended: datetime | None = None
+        """Up to when there was something to look at, the last time."""
 
     async def measure(self) -> Lag:
         """Measures the lag since everything was last applied. Raises: StoreUnavailable."""
-        complete = min(self._control.now(), await self._log.settled()) - OVERLAP
+        complete = end = min(self._control.now(), await self._log.settled()) - OVERLAP
         rows = await self._control.parked(self.target)
         parked = {row.stream: row for row in rows if not row.is_waiting}
         since = self._complete or await self._control.swept(self.target)
@@ -69,9 +73,11 @@ class LagMeter:
             oldest = min([*times, oldest] if oldest else times, default=None)
             seen += len(commits)
             if seen >= self._most:
-                complete = commits[-1].time
+                last = commits[-1].time
+                if since is None or self._ended is None or last - since > end - self._ended:
+                    complete = last
                 break
-        self._complete = since if oldest else complete
+        self._complete, self._ended = since if oldest else complete, end
         seconds = max(0.0, (self._control.now() - oldest).total_seconds()) if oldest else 0.0
         first_seen = [row.first_seen for row in parked.values() if row.first_seen]
         parked_since = min(first_seen, default=None)

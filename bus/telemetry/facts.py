@@ -47,6 +47,8 @@ FIRST = 1.0
 """Seconds until a worker measures first: by then it consumes."""
 HAND_OVER_WITHIN = 1.0
 MOST_COUNTED = 10_000
+MOST_LOOKED_AT = 2_000
+"""Commits that are read, at most, to see whether a projection has them."""
 MOST_GROUPS = 50
 AT_ONCE = 50
 """So many queues may be asked about at once; more are spread over half the time there is."""
@@ -182,7 +184,7 @@ class Facts:
                 runtime.read_log,
                 runtime.collections,
                 runtime.control,
-                most=MOST_COUNTED,
+                most=MOST_LOOKED_AT,
             )
         lag, parked = await meter.measure(), await runtime.control.parked(target)
         self._tell(

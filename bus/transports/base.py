@@ -26,10 +26,6 @@ ADDRESSES = frozenset(
 )
 
 
-EPOCH = datetime.fromtimestamp(0, UTC)
-"""The time of a frame whose publisher gave none that can be read."""
-
-
 class Frame(NamedTuple):
     """A message as it travels.
 

@@ -264,11 +264,10 @@ class UnitOfWork:
         """Tells who listens, and the tracer, that what was prepared is stored, if there is any."""
         if self._prepared:
             signals, count = self._publishing.signals, len(self._prepared)
-            if signals.tracer is not None:
-                context = context_of(self.envelope.headers)
-                contexts, began = [context] if context else [], time.time() - seconds
+            if signals.tracer and (context := context_of(self.envelope.headers)):
+                began = time.time() - seconds
                 signals.batch(
-                    Batch("store", self._service, began, contexts=contexts, messages=count)
+                    Batch("store", self._service, began, contexts=[context], messages=count)
                 )
             signals.emit(
                 EventsStored,

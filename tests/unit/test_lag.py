@@ -76,3 +76,19 @@ async def test_it_goes_on_where_it_stopped(purses: Purses) -> None:
     assert (await meter.measure()).events == 0
     assert (await meter.measure()).events == 1
     assert (await meter.measure()).events == 1
+
+
+async def test_it_passes_over_what_comes_faster_than_it_looks(
+    purses: Purses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, key in enumerate("abcdef"):
+        await purses.happened(f"purse-{key}", 1, 1, age=200 - number)
+    await purses.happened("purse-late", 1, 1, age=35)
+    await purses.applied(**dict.fromkeys("abcdef", 1))
+    meter = purses.meter(most=2)
+    found = []
+    for ago in (60, 30, 0):
+        moment = purses.now - timedelta(seconds=ago)
+        monkeypatch.setattr(purses.control, "now", lambda moment=moment: moment)
+        found.append((await meter.measure()).events)
+    assert found == [0, 0, 1]

@@ -1,8 +1,10 @@
 """Each run of a handler is counted by what came of it; of short ones, a sample is watched."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,7 +25,7 @@ from bus import (
 )
 from bus.codec import new_envelope
 from bus.common import clock
-from bus.dispatch.measuring import EVERY, Counted, Route
+from bus.dispatch.measuring import EVERY, Counted, Route, Sampling
 from bus.dispatch.middleware import logged
 from bus.observe.listeners import Signals
 from bus.observe.signals import CommandHandled, EventHandled, HandlerRun, QueryAnswered
@@ -383,3 +385,39 @@ async def test_a_tracer_that_cannot_say_whether_there_is_a_context_harms_no_run(
                 await bus.execute(Move())
         assert counted(bus)["Move"] == (3, 0, 0)
     assert [line["event"] for line in lines if "listener" in line] == ["listener_failed"]
+
+
+@pytest.mark.parametrize(
+    ("a_second", "least", "most"), [(50, 1.0, 1.0), (5000, 0.01, 0.04), (200_000, 0.0005, 0.02)]
+)
+def test_of_what_comes_often_about_as_much_is_taken(
+    monkeypatch: pytest.MonkeyPatch, a_second: int, least: float, most: float
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("bus.dispatch.measuring.time", SimpleNamespace(monotonic=lambda: now))
+    sampling, taken, left, count = Sampling(), 0, 0, 10 * a_second
+    for came in range(count):
+        now = came / a_second
+        left -= 1
+        if left < 0:
+            taken += 1
+            left = sampling.pause(came + 1)
+    assert least <= taken / count <= most
+
+
+@pytest.mark.real_time
+async def test_runs_of_a_long_handler_that_come_often_are_a_sample_that_stands_for_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bus.dispatch.measuring.SHORT", 0.0)
+    monkeypatch.setattr("bus.dispatch.measuring.OFTEN", 5)
+    bus, heard = moving(), list[CommandHandled]()
+    bus._signals.listen(CommandHandled, heard.append, sampled=True)
+    async with bus:
+        began, count = time.monotonic(), 0
+        while time.monotonic() - began < 1:
+            await bus.execute(Move())
+            count += 1
+        untold = bus.runtime.dispatcher._commands[Move].untold()
+    assert sum(one.runs for one in heard) + untold == count
+    assert len(heard) < count / 2

@@ -612,7 +612,7 @@ def test_a_message_that_does_not_say_when_it_was_made_is_not_late(spans: Spans) 
     assert attributes(span)["bus.queue.seconds"] == 0
     batch = batch_of("receive", "bank.mail", 1.0, [frame], "", late=False)
     assert batch
-    assert batch.ages == (0, 0)
+    assert batch.age == 0
 
 
 def test_a_message_of_a_bus_without_a_trace_has_no_span_and_a_stranger_s_has(

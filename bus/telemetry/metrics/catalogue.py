@@ -129,7 +129,11 @@ CATALOGUE: tuple[Metric, ...] = (
         "projection",
         unit="s",
     ),
-    _state("bus.projection.lag.events", "events not applied yet, 10,000 at most", "projection"),
+    _state(
+        "bus.projection.lag.events",
+        "events not applied yet, of about 2,000 commits at most",
+        "projection",
+    ),
     _state("bus.projection.lag.more", "1 if there are more than these, else 0", "projection"),
     _state(
         "bus.projection.parked",

@@ -102,7 +102,7 @@ class BatchSpans:
         conventions, count = self._conventions, counted(batch.messages)
         if batch.what == "send":
             return conventions.of_events(batch.name, topics, batch.messages)
-        age = round(batch.ages[0], 3)
+        age = round(batch.age, 3)
         if batch.what == "receive":
             received = conventions.of("receive", "receive", batch.name)
             return {**received, **count, "bus.queue.seconds": age}
