@@ -8,7 +8,6 @@ from bus.assembly.runtime import Runtime
 from bus.data.payload import Document
 from bus.settings import MEMORY
 from bus.stores.control import change_note
-from bus.transports.rabbitmq.planning.wanted import wanted_queues
 
 Bindings = frozenset[tuple[str, str]]
 """Pairs of an exchange and a topic."""
@@ -21,7 +20,7 @@ def notes_queues(runtime: Runtime) -> bool:
 
 async def note_declared(runtime: Runtime) -> None:
     """Adds what is declared now. Raises: StoreUnavailable, OutcomeUnknown."""
-    declared = {queue.name: frozenset(queue.bindings) for queue in wanted_queues(runtime.topology)}
+    declared = _declared(runtime)
     await change_note(
         runtime.control, _key(runtime), lambda note: _document({**_queues(note), **declared})
     )
@@ -30,7 +29,7 @@ async def note_declared(runtime: Runtime) -> None:
 async def forget_declared(runtime: Runtime, kept: Collection[str]) -> None:
     """Forgets all but these queues, and what is declared now. Raises: StoreUnavailable,
     OutcomeUnknown."""
-    names = {*kept, *(queue.name for queue in wanted_queues(runtime.topology))}
+    names = {*kept, *_declared(runtime)}
 
     def without(note: Document) -> Document:
         return _document({name: of for name, of in _queues(note).items() if name in names})
@@ -41,6 +40,12 @@ async def forget_declared(runtime: Runtime, kept: Collection[str]) -> None:
 async def declared_once(runtime: Runtime) -> Mapping[str, Bindings]:
     """Returns the bindings of all queues that were noted, by name. Raises: StoreUnavailable."""
     return _queues((await runtime.control.note(_key(runtime))).value)
+
+
+def _declared(runtime: Runtime) -> dict[str, Bindings]:
+    from bus.transports.rabbitmq.planning.wanted import wanted_queues  # aio-pika comes with it
+
+    return {queue.name: frozenset(queue.bindings) for queue in wanted_queues(runtime.topology)}
 
 
 def _key(runtime: Runtime) -> str:

@@ -91,3 +91,10 @@ def test_the_entry_point_of_automatic_instrumentation_is_there() -> None:
     instrumentor = getattr(import_module(module), kind)()
     assert name == "doubledecker"
     assert instrumentor.instrumentation_dependencies() == ()
+
+
+@pytest.mark.parametrize("client", ["aio_pika", "motor", "sqlalchemy", "aiokafka", "opensearchpy"])
+def test_no_client_of_a_server_is_imported_before_one_is_used(client: str) -> None:
+    """Each takes a service in memory, or one that has no such server, time and memory."""
+    code = f"import sys, bus\nassert {client!r} not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
