@@ -1,6 +1,7 @@
 """The consumer of a queue whose handlers have side effects."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -55,6 +56,28 @@ def rung(number: int) -> Frame:
     return Frame("events", "bell.Rung.0", f"r{number}", "Rung", b"{}", clock.now(), "c", headers)
 
 
+def consumer_of(
+    handle: Callable[[Envelope], Awaitable[None]],
+    transport: MemoryTransport,
+    give_up: GiveUp,
+    *,
+    prefetch: int,
+    concurrency: int,
+) -> HandlerConsumer:
+    router = Router("mails")
+    return HandlerConsumer(
+        QUEUE.name,
+        handle,
+        lambda _: router,
+        {"Rung": Rung},
+        transport,
+        MemoryControl(),
+        give_up,
+        prefetch=prefetch,
+        concurrency=concurrency,
+    )
+
+
 @pytest.mark.parametrize(
     ("error", "raised"),
     [(ZeroDivisionError, ZeroDivisionError), (asyncio.CancelledError, RuntimeError)],
@@ -65,22 +88,12 @@ async def test_a_consumer_that_is_started_again_leaves_its_failure_behind(
     transport = MemoryTransport(MemoryBroker(), "bank")
     await transport.open()
     await transport.declare(Topology("bank", (QUEUE,)))
-    give_up, router = FailingOnce(error), Router("mails")
+    give_up = FailingOnce(error)
 
     async def handle(envelope: Envelope) -> None:
         raise Reject("no")
 
-    consumer = HandlerConsumer(
-        QUEUE.name,
-        handle,
-        lambda _: router,
-        {"Rung": Rung},
-        transport,
-        MemoryControl(),
-        give_up,
-        prefetch=10,
-        concurrency=2,
-    )
+    consumer = consumer_of(handle, transport, give_up, prefetch=10, concurrency=2)
 
     await transport.publish([rung(1)])
     with pytest.raises(raised):
@@ -110,17 +123,9 @@ async def test_of_a_channel_that_is_lost_only_what_runs_is_handled_and_that_once
     transport = MemoryTransport(MemoryBroker(), "bank")
     await transport.open()
     await transport.declare(Topology("bank", (QUEUE,)))
-    handle, router = Held(), Router("mails")
-    consumer = HandlerConsumer(
-        QUEUE.name,
-        handle,
-        lambda _: router,
-        {"Rung": Rung},
-        transport,
-        MemoryControl(),
-        FailingOnce(AssertionError),
-        prefetch=100,
-        concurrency=1,
+    handle = Held()
+    consumer = consumer_of(
+        handle, transport, FailingOnce(AssertionError), prefetch=100, concurrency=1
     )
     running = asyncio.create_task(consumer.run())
     await transport.publish([rung(number) for number in range(10)])
@@ -140,24 +145,14 @@ async def test_a_lane_forgets_its_last_trace_when_there_is_no_tracer_any_more() 
     transport = MemoryTransport(MemoryBroker(), "bank")
     await transport.open()
     await transport.declare(Topology("bank", (QUEUE,)))
-    give_up, router = FailingOnce(AssertionError), Router("mails")
+    give_up = FailingOnce(AssertionError)
     seen = list[tuple[bool, str]]()
 
     async def handle(envelope: Envelope) -> None:
         seen.append((current_delivery.get() is not None, current_trace.get()))
         current_trace.set("a trace")
 
-    consumer = HandlerConsumer(
-        QUEUE.name,
-        handle,
-        lambda _: router,
-        {"Rung": Rung},
-        transport,
-        MemoryControl(),
-        give_up,
-        prefetch=10,
-        concurrency=1,
-    )
+    consumer = consumer_of(handle, transport, give_up, prefetch=10, concurrency=1)
     tracer: Any = SimpleNamespace(share=0.0, ambient=lambda: None)
     consumer.signals.trace(tracer)
     running = asyncio.create_task(consumer.run())
