@@ -1,9 +1,12 @@
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
+from datetime import timedelta
 from typing import Any
 
 import pymongo
 import pytest
+from pymongo import WriteConcern
 
 from bus.stores.event_log import EventLog
 from bus.stores.memory import MemoryEventLog
@@ -15,6 +18,7 @@ from bus.testing.contracts.event_log_contract import (
     EventLogContract,
     commit,
     events_of,
+    next_of,
     outcome,
 )
 from bus.testing.contracts.moving_contract import MovingContract
@@ -110,6 +114,16 @@ class MongoEventLogContract(EventLogContract, StatesContract, MovingContract):
         assert len(pages) >= count / PAGE
         assert sum(one["keysExamined"] for one in pages) < 1.1 * count
         assert not any(one.get("hasSortStage") for one in pages)
+
+    async def test_a_follower_gets_what_is_no_majoritys_yet_when_it_begins(
+        self, event_log: EventLog, motor_client: Any, unique: str
+    ) -> None:
+        hurried = motor_client[unique]["commits"].with_options(write_concern=WriteConcern(1))
+        for n in range(1, 21):
+            written = commit(f"c{n}", f"job-{n}", time=TIME + timedelta(seconds=n))
+            await hurried.insert_one(commit_document(written))
+            async with aclosing(event_log.follow(100)) as following:
+                assert (await next_of(following, n))[-1] == written
 
 
 class TestMongoEventLogByMotor(MongoEventLogContract):

@@ -9,11 +9,13 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
+from bson import Timestamp
+
 from bus.data.payload import Document
 from bus.errors import StoreUnavailable
 from bus.stores.event_log import Backlog, Commit, EventCount
+from bus.stores.mongo.client import MAJORITY, settled
 from bus.stores.mongo.client import Collection as MongoCollection
-from bus.stores.mongo.client import settled
 from bus.stores.mongo.failures import reading
 from bus.stores.mongo.log import COUNT_WITHIN
 from bus.stores.records import commit_from
@@ -81,18 +83,34 @@ class LogQueries:
 
     @asynccontextmanager
     async def _changes(self, categories: Sequence[str]) -> AsyncIterator[Any]:
-        """Opens the change stream; motor does so only when it is entered."""
+        """Opens the change stream; motor does so only when it is entered.
+
+        By itself it would begin with what the server writes next, and leave out what is written and
+        not yet a majority's, which those who read now do not see either.
+        """
         inserted: Document = {"operationType": "insert", "fullDocument.events.0": HAS_EVENTS}
         if categories:
             inserted["fullDocument.category"] = {"$in": list(categories)}
         steps = [{"$match": inserted}, {"$project": {"fullDocument": 1}}]
         async with reading():
-            watching = await settled(self._commits.watch(steps, max_await_time_ms=AWAIT_MS))
+            held = await self._held_by_majority()
+            watching = await settled(
+                self._commits.watch(steps, max_await_time_ms=AWAIT_MS, start_at_operation_time=held)
+            )
             changes = await watching.__aenter__()
         try:
             yield changes
         finally:
             await changes.close()
+
+    async def _held_by_majority(self) -> Timestamp:
+        """Returns a time up to which readers see all that was written."""
+        looks = {"find": self._commits.name, "limit": 1, "projection": {"_id": 1}}
+        answer = await settled(
+            self._commits.database.command(looks | {"readConcern": MAJORITY.document})
+        )
+        time: Timestamp = answer["operationTime"]
+        return time
 
     async def _last(self, count: int, categories: Sequence[str]) -> list[Commit]:
         """Returns the last commits with events, by time."""

@@ -2,6 +2,7 @@
 `bus_state_fields` for each value by which it is found."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -10,13 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bus.data.ids import category_of
 from bus.data.payload import Document
-from bus.errors import OutcomeUnknown, StoreUnavailable
+from bus.errors import BusError, OutcomeUnknown, StoreUnavailable
 from bus.stores.documents.matching import matcher
 from bus.stores.event_log import Commit, Snapshot
 from bus.stores.records import NotOlder, state_document, state_from, states_filter
 from bus.stores.sql.engine import Database
 from bus.stores.sql.rows import checked
-from bus.stores.sql.schema import states
+from bus.stores.sql.schema import state_fields, states
 from bus.stores.sql.states import finding
 from bus.stores.sql.states.places import Indexes, place_of
 from bus.stores.sql.states.stored import StoredStates, snapshot_of
@@ -25,6 +26,7 @@ from bus.stores.sql.states.writing import index, indexed, put
 PAGE = 500
 AT_A_TIME = 100
 """States that are indexed in one transaction, each perhaps of megabytes."""
+ANALYZE_WITHIN = 60.0
 
 
 class SqlStates(StoredStates):
@@ -121,11 +123,14 @@ class SqlStates(StoredStates):
         if not own:
             return
         found_by: int | None = finding.UNINDEXED
+        count = 0
         while found_by is not None:
             if not await self._covers(category, found_by, own):
-                await self._index(category, found_by, own)
+                count += await self._index(category, found_by, own)
             rows = await self._database.rows(finding.next_found_by(category, found_by))
             found_by = rows[0][0]
+        if count:
+            await self._analyze()
 
     async def _covers(self, category: str, found_by: int, fields: frozenset[str]) -> bool:
         if found_by == finding.UNINDEXED:
@@ -141,8 +146,9 @@ class SqlStates(StoredStates):
             known = self._known.setdefault(category, {})
             known[found_by] = Indexes(row.shape, frozenset(row.places))
 
-    async def _index(self, category: str, found_by: int, fields: frozenset[str]) -> None:
-        after = ""
+    async def _index(self, category: str, found_by: int, fields: frozenset[str]) -> int:
+        """Returns how many states it has indexed."""
+        after, count = "", 0
         while rows := await self._database.rows(
             finding.streams_by(category, found_by, after, AT_A_TIME)
         ):
@@ -154,7 +160,16 @@ class SqlStates(StoredStates):
                 raise StoreUnavailable(
                     f"{error}; what is indexed stays so: start again, and it goes on from there"
                 ) from error
-            after = streams[-1]
+            after, count = streams[-1], count + len(streams)
+        return count
+
+    async def _analyze(self) -> None:
+        """Has PostgreSQL, which by itself does so within a minute, see that states are indexed now:
+        it may know them all as found by nothing, and reads them all then, for each query."""
+        if self._database.engine.dialect.name == "postgresql":
+            counted = sa.text(f"ANALYZE {states.name}, {state_fields.name}")
+            with suppress(BusError):
+                await self._database.write(counted, ANALYZE_WITHIN)
 
     async def forget_of(self, category: str) -> None:
         """Removes the states of a category, or all, with their places."""
