@@ -30,7 +30,7 @@ from tests.service.searching import CountTowns, FindJobs, post, service
 from tests.waiting import problems, until
 from tools.services.jars.search import call
 
-SECRET = "pä%/:ss-€7-Wqx"
+SECRET = "pä%/:ss-€7-Wqx-beyond-chance"
 CHUNK = 65536
 
 
@@ -155,7 +155,7 @@ def shown(bus: Bus, *more: object) -> str:
 
 def without_password(text: str) -> None:
     login = base64.b64encode(f"ada:{SECRET}".encode()).decode()
-    for form in (SECRET, quote(SECRET, safe=""), quote(SECRET), login, "Wqx"):
+    for form in (SECRET, quote(SECRET, safe=""), quote(SECRET), login, "Wqx-beyond-chance"):
         assert form not in text
 
 

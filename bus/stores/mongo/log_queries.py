@@ -103,13 +103,14 @@ class LogQueries:
         finally:
             await changes.close()
 
-    async def _held_by_majority(self) -> Timestamp:
-        """Returns a time up to which readers see all that was written."""
+    async def _held_by_majority(self) -> Timestamp | None:
+        """Returns a time up to which readers see all that was written; None if the server is on its
+        own, which has no changes to tell."""
         looks = {"find": self._commits.name, "limit": 1, "projection": {"_id": 1}}
         answer = await settled(
             self._commits.database.command(looks | {"readConcern": MAJORITY.document})
         )
-        time: Timestamp = answer["operationTime"]
+        time: Timestamp | None = answer.get("operationTime")
         return time
 
     async def _last(self, count: int, categories: Sequence[str]) -> list[Commit]:
