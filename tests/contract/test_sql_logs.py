@@ -16,9 +16,10 @@ import sqlalchemy as sa
 
 from bus.errors import ConcurrencyError, ConfigurationError, InvalidMessage
 from bus.stores.event_log import Commit, Recorded
-from bus.stores.sql import SqlEventLog
+from bus.stores.sql import SqlEventLog, queries
 from bus.stores.sql.dialects import dialect_for
 from bus.stores.sql.engine import Held
+from bus.stores.sql.log import PAGE
 from bus.stores.sql.rows import sent
 from bus.testing.contracts.event_log_contract import commit, events_of, next_of, outcome
 from tests.contract.sql_logs import opened, other
@@ -93,6 +94,56 @@ async def test_a_follower_gets_what_was_begun_early_and_committed_late(
         assert [one.id for one in await waiting] == ["early"]
         await connection.commit()
         assert [one.id for one in await next_of(following, 1)] == ["before"]
+
+
+async def test_a_follower_gets_what_is_committed_while_it_asks_whether_all_is(
+    log: SqlEventLog, sql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "SLACK", timedelta())
+    settled = log._queries._settled
+    async with other(sql_url) as connection, aclosing(log.follow(1)) as following:
+        await held_open(connection, commit("before", "job-1", time=at(log)))
+        await log.append([commit("early", "job-2", time=at(log))])
+        assert [one.id for one in await next_of(following, 1)] == ["early"]
+
+        async def late() -> datetime:
+            await connection.commit()
+            return await settled()
+
+        monkeypatch.setattr(log._queries, "_settled", late)
+        assert [one.id for one in await next_of(following, 1)] == ["before"]
+
+
+async def test_a_follower_gets_what_was_begun_many_commits_before_it(
+    log: SqlEventLog, sql_url: str
+) -> None:
+    async with other(sql_url) as connection, aclosing(log.follow(1)) as following:
+        await held_open(connection, commit("before", "job", time=at(log)))
+        many = [commit(f"c{n}", f"job-{n}", time=at(log)) for n in range(PAGE)]
+        await asyncio.gather(*[log.append([one]) for one in many])
+        await log.append([commit("last", "job-last", time=at(log, 1))])
+        assert [one.id for one in await next_of(following, 1)] == ["last"]
+        await connection.commit()
+        assert [one.id for one in await next_of(following, 1)] == ["before"]
+
+
+async def test_a_follower_gets_it_however_many_numbers_are_never_used(
+    log: SqlEventLog, sql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "GAPS_AT_ONCE", 5)
+    async with other(sql_url) as connection, other(sql_url) as in_vain:
+        await held_open(connection, commit("before", "job", time=at(log)))
+        for n in range(12):
+            await held_open(in_vain, commit(f"never{n}", f"job-never{n}", time=at(log)))
+            await in_vain.rollback()
+            await log.append([commit(f"c{n}", f"job-{n}", time=at(log))])
+        async with aclosing(log.follow(1)) as following:
+            assert [one.id for one in await next_of(following, 1)] == ["c11"]
+            waiting = asyncio.ensure_future(next_of(following, 1))
+            await log.append([commit("more", "job-more", time=at(log))])
+            assert [one.id for one in await waiting] == ["more"]
+            await connection.commit()
+            assert [one.id for one in await next_of(following, 1)] == ["before"]
 
 
 async def test_what_comes_too_late_is_not_written(log: SqlEventLog) -> None:

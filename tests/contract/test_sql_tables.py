@@ -16,7 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, aliased, mapped_column
 from bus.errors import ProjectionError, StoreUnavailable
 from bus.stores.collections import Target
 from bus.stores.sink import Increment, Place, Remove, Sink, Upsert
-from bus.stores.sql import SqlTable
+from bus.stores.sql import SqlTable, dialects
 from bus.stores.sql.tables.place import TablePlace
 from bus.stores.sql.tables.writing.upserting import unread
 from bus.testing.contracts.sink_contract import NAMES, Rows, SinkContract, changes
@@ -370,6 +370,19 @@ async def test_what_others_keep_under_the_name_stays(place: TablePlace, sql_url:
     await place.drop(other)
     for name in ("days", "days__v1", "days__v2"):
         statements.run(sql_url, f"SELECT * FROM {name}")
+
+
+async def test_who_waits_in_vain_for_another_that_makes_tables_makes_none(
+    place: TablePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dialects, "LOCK_WITHIN", 1)
+    database, new = place._database, DAYS._replace(collection="days__v2")
+    async with database.connection() as another:
+        await database.dialect.lock_schema(another)
+        with pytest.raises(StoreUnavailable, match="(?i)lock"):
+            await place.prepare(new)
+        await database.dialect.unlock_schema(another)
+    assert list(await place.prepare(new)) == []
 
 
 async def test_a_view_gets_other_columns_and_keeps_its_readers(

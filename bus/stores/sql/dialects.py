@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, Protocol
 
 import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bus.stores.sql.failures import Kind, kind_of
@@ -13,6 +14,9 @@ from bus.stores.sql.rows import COLUMNS, Row
 from bus.stores.sql.schema import commits
 
 IN_FLIGHT_AT_A_TIME = 5000
+LOCK_WITHIN = 30
+"""Seconds."""
+LOCK_WAIT_TIMEOUT = 1205
 
 Rows = Sequence[Row]
 
@@ -68,7 +72,10 @@ class Dialect(Protocol):
 
     @abstractmethod
     async def lock_schema(self, connection: AsyncConnection) -> None:
-        """Has others wait who would change the tables, until the connection is given back."""
+        """Has others wait who would change the tables, until the connection is given back.
+
+        Raises: the driver's errors, also where another process holds it for over `LOCK_WITHIN`.
+        """
 
     @abstractmethod
     async def unlock_schema(self, connection: AsyncConnection) -> None:
@@ -172,7 +179,7 @@ class PostgreSQL(Dialect):
         return 0
 
     async def lock_schema(self, connection: AsyncConnection) -> None:
-        await connection.exec_driver_sql("SET lock_timeout = '30s'")
+        await connection.exec_driver_sql(f"SET lock_timeout = '{LOCK_WITHIN}s'")
         await connection.exec_driver_sql(f"SELECT pg_advisory_lock({SPACE})")
 
     async def unlock_schema(self, connection: AsyncConnection) -> None:
@@ -317,7 +324,9 @@ class MySQL(Dialect):
     _lock = "CONCAT('doubledecker/', LEFT(SHA2(DATABASE(), 256), 40))"
 
     async def lock_schema(self, connection: AsyncConnection) -> None:
-        await connection.exec_driver_sql(f"SELECT GET_LOCK({self._lock}, 30)")
+        got = await connection.exec_driver_sql(f"SELECT GET_LOCK({self._lock}, {LOCK_WITHIN})")
+        if got.scalar_one() != 1:  # where others hold it, it says so and raises nothing
+            raise OperationalError("GET_LOCK", None, Exception(LOCK_WAIT_TIMEOUT))
 
     async def unlock_schema(self, connection: AsyncConnection) -> None:
         await connection.exec_driver_sql(f"SELECT RELEASE_LOCK({self._lock})")

@@ -4,6 +4,7 @@ Nothing that a service does uses them; two of them read the whole log.
 """
 
 import asyncio
+from bisect import bisect_left, bisect_right
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from bus.common.batches import batched
 from bus.stores.event_log import Commit, EventCount
 from bus.stores.sql.engine import Database
 from bus.stores.sql.log import PAGE, WITH_EVENTS, c
@@ -18,7 +20,7 @@ from bus.stores.sql.rows import FIELDS, commit_of
 
 READ_WITHIN = 600.0
 POLL_EVERY = 0.5
-MOST_GAPS = 200
+GAPS_AT_ONCE = 200
 
 SLACK = timedelta(seconds=30)
 """How long a number may be given out before it is known that its commit is being written."""
@@ -86,40 +88,41 @@ class LogQueries:
             yield commit
         known = {commit.id for commit in shown}
         while True:
-            rows = await self._above(position, gaps)
+            settled = await self._settled()
+            rows = [*await self._within(gaps), *await self._page(c.number > position)]
             gaps = _gaps_after(position, gaps, [row.number for row in rows], self._database.now())
             position = max([position, *(row.number for row in rows)])
             for row in rows:
                 wanted = row.last >= row.first and (not categories or row.category in categories)
                 if wanted and row.id not in known:
                     yield commit_of(row)
-            if len(rows) == PAGE:
-                continue
-            gaps = await self._open_of(gaps)
-            await asyncio.sleep(POLL_EVERY)
+            # What was being written before this time was there to be read, or never comes.
+            gaps = [gap for gap in gaps if gap.seen + SLACK >= settled]
+            if len(rows) < PAGE:
+                await asyncio.sleep(POLL_EVERY)
 
     async def _position(self) -> tuple[int, list[Gap]]:
-        """Returns the highest number, and as a gap what may be being written below it."""
-        rows = await self._database.rows(sa.select(sa.func.max(c.number)))
-        position = rows[0][0] or 0
-        recent = (
-            sa.select(c.number).where(c.number <= position).order_by(c.number.desc()).limit(PAGE)
-        )
-        numbers = sorted(row.number for row in await self._database.rows(recent))
-        before = numbers[0] if numbers else 0
-        return position, _gaps_after(before, [], numbers, self._database.now())
-
-    async def _above(self, position: int, gaps: Sequence[Gap]) -> Sequence[sa.Row[Any]]:
-        any_of = [c.number > position, *(c.number.between(gap.first, gap.last) for gap in gaps)]
-        query = sa.select(*FIELDS).where(sa.or_(*any_of)).order_by(c.number).limit(PAGE)
-        return await self._database.rows(query)
-
-    async def _open_of(self, gaps: list[Gap]) -> list[Gap]:
-        """Returns the gaps that may still be filled: those that were seen since all was settled."""
-        if not gaps:
-            return []
+        """Returns the highest number, and as gaps what may be being written below it."""
         settled = await self._settled()
-        return [gap for gap in gaps if gap.seen + SLACK >= settled][-MOST_GAPS:]
+        recent = sa.select(c.number, c.time).order_by(c.number.desc()).limit(PAGE)
+        rows = await self._database.rows(recent)
+        numbers = [row.number for row in rows]
+        while len(rows) == PAGE and max(row.time for row in rows) + SLACK >= settled:
+            rows = await self._database.rows(recent.where(c.number < numbers[-1]))
+            numbers += [row.number for row in rows]
+        before = numbers[-1] if len(rows) == PAGE else 0
+        return max(numbers, default=0), _gaps_after(before, [], numbers, self._database.now())
+
+    async def _within(self, gaps: Sequence[Gap]) -> list[sa.Row[Any]]:
+        found: list[sa.Row[Any]] = []
+        for some in batched(gaps, GAPS_AT_ONCE):
+            any_of = (c.number.between(gap.first, gap.last) for gap in some)
+            found += await self._page(sa.or_(*any_of))
+        return found
+
+    async def _page(self, where: sa.ColumnElement[bool]) -> Sequence[sa.Row[Any]]:
+        query = sa.select(*FIELDS).where(where).order_by(c.number).limit(PAGE)
+        return await self._database.rows(query)
 
     async def _last(self, count: int, categories: Sequence[str]) -> list[Commit]:
         """Returns the last commits with events, by time."""
@@ -147,11 +150,11 @@ def _gaps_after(
     position: int, gaps: Sequence[Gap], numbers: Sequence[int], now: datetime
 ) -> list[Gap]:
     """Returns the gaps that are left once these numbers were read: what is between them too."""
-    read = set(numbers)
+    read = sorted(numbers)
     left: list[Gap] = []
     for gap in gaps:
-        left += _parts(gap, sorted(n for n in read if gap.first <= n <= gap.last))
-    above = sorted(n for n in read if n > position)
+        left += _parts(gap, read[bisect_left(read, gap.first) : bisect_right(read, gap.last)])
+    above = read[bisect_right(read, position) :]
     if above:
         left += _parts(Gap(position + 1, above[-1], now), above)
     return left
