@@ -161,6 +161,8 @@ class Feeding:
             lambda found: {**found, "since": since | found.get("since", {})},
         )
         self._since = {name: datetime.fromisoformat(at) for name, at in note["since"].items()}
+        for category, heard in self._since.items():
+            await self._runtime.history.note_heard(category, heard)
         self._is_history = not note.get("done")
         return int(note.get("run", 1))
 

@@ -68,6 +68,7 @@ class HistoryMonitor:
                 await self._compare(progress)
             elif self._turns.is_due(f"part/{category}", progress.place, ASK_AGAIN):
                 log.info("history_requested", category=category, after=progress.place)
+                await self._note_heard(progress)
                 await self._asking.part(category, progress.place)
         await self._ask_for_late_events()
 
@@ -76,7 +77,14 @@ class HistoryMonitor:
         key, soon = f"heads/{progress.category}", min(SOON, every)
         due = self._turns.is_due(key, "", soon, longest=every)
         if due and progress.compared:
+            await self._note_heard(progress)
             await self._asking.heads(progress.category, progress.compared - OVERLAP)
+
+    async def _note_heard(self, progress: Progress) -> None:
+        """Notes since when handlers hear of a category: from before its history is asked for."""
+        begins = not progress.is_done and not progress.place
+        now = self._runtime.control.now()
+        await self._runtime.history.note_heard(progress.category, now, anew=begins)
 
     async def _ask_for_late_events(self) -> None:
         patience = timedelta(seconds=self._runtime.foreign.gap_within)

@@ -113,6 +113,22 @@ class History:
         value = (await self._control.note(f"answers/{category}")).value
         return bool(value) and self._control.now() - datetime.fromisoformat(value["at"]) < within
 
+    async def note_heard(self, category: str, since: datetime, *, anew: bool = False) -> None:
+        """Notes since when handlers hear of a category, unless that is noted and not to be `anew`.
+        What happened before is history. Raises: StoreUnavailable."""
+        noted = {"since": since.isoformat()}
+        await change_note(
+            self._control, f"heard/{category}", lambda found: noted if anew else found or noted
+        )
+
+    async def heard_since(self, category: str) -> datetime:
+        """Returns since when handlers hear of a category: from now on, if nobody has noted it.
+
+        Raises: StoreUnavailable.
+        """
+        value = (await self._control.note(f"heard/{category}")).value
+        return datetime.fromisoformat(value["since"]) if value else self._control.now()
+
     async def missing(self, categories: Iterable[str]) -> list[Progress]:
         """Returns the progress of those categories whose history is incomplete here.
 

@@ -65,16 +65,18 @@ class Republishing:
         self, since: datetime, until: datetime | None = None, *, dry_run: bool = False
     ) -> Republished:
         """Sends what was stored from `since` up to and including `until` (default: now), in the
-        log's order; with `dry_run`, only counts it."""
+        log's order, after what other services published late; with `dry_run`, only counts it."""
         since, until = _in_utc(since), _in_utc(until or self._runtime.event_log.now())
         followed = self._routes.foreign_categories
         kept = [category for category in followed if category in self._runtime.history.owners]
         reached = since
+        async for commit in self._late(kept, since, until):
+            await self._take(commit, reached, dry_run)
         async for commit in await self._commits(kept, since):
             if commit.time > until:
                 break
             reached = commit.time
-            await self._take(commit, dry_run)
+            await self._take(commit, reached, dry_run)
         await self._flush(reached)
         absent = tuple(category for category in followed if category not in kept)
         return Republished(
@@ -94,13 +96,26 @@ class Republishing:
         own = [category for category in await event_log.categories() if category not in owners]
         return self._runtime.read_log.scan([*own, *kept], since)
 
-    async def _take(self, commit: Commit, dry_run: bool) -> None:
+    async def _late(
+        self, kept: Sequence[str], since: datetime, until: datetime
+    ) -> AsyncIterator[Commit]:
+        """Yields what came from other services in that time and happened before or after it: it was
+        published late, or by another clock. Not what is history, which no handler hears."""
+        if self._sends_commands or not kept:
+            return
+        history = self._runtime.history
+        heard = {category: await history.heard_since(category) for category in kept}
+        async for commit in self._runtime.read_log.arrived(kept, since, until):
+            if not since <= commit.time <= until and commit.time >= heard[commit.category]:
+                yield commit
+
+    async def _take(self, commit: Commit, reached: datetime, dry_run: bool) -> None:
         frames = list(filter(_can_travel, self._routes.frames_of(commit)))
         self.events += len(frames)
         if not dry_run:
             self._waiting += frames
         if dry_run or len(self._waiting) >= AT_ONCE:
-            await self._flush(commit.time)
+            await self._flush(reached)
 
     async def _flush(self, time: datetime) -> None:
         frames, self._waiting = self._waiting, []

@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from pydantic import BaseModel
@@ -17,6 +17,7 @@ from bus import (
     Documents,
     Envelope,
     Event,
+    Events,
     NotBuilt,
     Projection,
     ProjectionError,
@@ -626,6 +627,24 @@ class FollowingContract:
             await pay(owner, "a", 2)
             diary = diary_of(follower)
             await until(lambda: diary == ["purse-a@1", "purse-a@2"], "both are noted")
+
+    async def test_history_is_not_sent_to_event_handlers_when_events_are_sent_again(
+        self, make_bank: Callable[..., Bus], make_shop: Callable[..., Bus]
+    ) -> None:
+        owner, follower = make_bank(), make_shop()
+        async with owner:
+            await store(owner, *(payment("a", version, version, age=600) for version in (1, 2)))
+            began = clock.now() - timedelta(minutes=5)
+            async with self.running(owner, follower):
+                await self.until_amounts(follower, "a", [1, 2])
+                assert await self.sent_again(follower, began) == 0
+                await pay(owner, "a", 3)
+                await self.until_amounts(follower, "a", [1, 2, 3])
+                assert await self.sent_again(follower, began) == 1
+
+    async def sent_again(self, follower: Bus, since: datetime) -> int:
+        found = await Events(follower).republish("thanks", since=since, dry_run=True)
+        return found.events
 
     async def test_what_cannot_be_read_is_kept_and_stops_nobody(
         self, make_bank: Callable[..., Bus], make_shop: Callable[..., Bus]

@@ -73,9 +73,11 @@ async def test_workers_of_one_service_share_what_feeds_it() -> None:
             async with Worker(second):
                 await owner.execute(Pay(account_id="a", amount=1))
                 await until(lambda: are_as_folded(first, owner), "the history and what came")
+            after = clock.now()
             await owner.execute(Pay(account_id="a", amount=2))
             await until(lambda: are_as_folded(second, owner), "what came to the one that stays")
             await until(lambda: {*noted} == {1, 2}, "what came since to be noted")
+        assert before < await first.runtime.history.heard_since("account") <= after
 
 
 def alone(settings: Settings) -> Bus:

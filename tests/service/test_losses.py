@@ -7,8 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from bus import Settings, Worker
+from bus import Bus, Settings, Worker
 from bus.assembly.runtime import Runtime
+from bus.common import clock
 from bus.data.payload import Document
 from bus.errors import TransportUnavailable
 from bus.recovery import republishing
@@ -16,6 +17,7 @@ from bus.recovery.losses import Losses, Resending
 from bus.stores.control import change_note
 from bus.transports.base import Frame, Transport
 from tests.service.bookkeeping import Service, drained
+from tests.service.following_contract import diary_of, payment, shop
 from tests.waiting import until
 
 LONG_AGO = "2000-01-01T00:00:00+00:00"
@@ -28,11 +30,21 @@ async def service(settings: Settings, unique: str) -> AsyncIterator[Service]:
         yield service
 
 
+@pytest.fixture
+async def follower(settings: Settings, unique: str) -> AsyncIterator[Bus]:
+    """One that follows another service, whose events its router `thanks` handles."""
+    async with shop(settings, unique, f"{unique}_bank") as bus:
+        yield bus
+
+
 async def known(service: Service, name: str = "rings") -> Document:
     """What is known of a subscription, once it is."""
+    return await known_of(service.bus, name)
 
+
+async def known_of(bus: Bus, name: str) -> Document:
     async def noted() -> Any:
-        return (await Losses(service.bus.runtime).read()).get(name)
+        return (await Losses(bus.runtime).read()).get(name)
 
     found: Document = await until(noted, f"{name} is known")
     return found
@@ -105,6 +117,36 @@ async def test_commands_of_a_lost_queue_are_sent_again_too(service: Service) -> 
             return bool(await runtime.event_log.read("booking-a"))
 
         await until(booked, "it is booked")
+
+
+async def test_what_another_service_published_late_is_sent_again_and_its_history_is_not(
+    follower: Bus,
+) -> None:
+    """Its relay was down for two hours: what happened before this service lost its queue, and
+    before the queue was seen empty, came only now."""
+    await known_of(follower, "thanks")
+    runtime, queue = follower.runtime, f"{follower.service}.thanks"
+    assert runtime.followed is not None
+    await runtime.history.note_heard("purse", clock.now() - timedelta(hours=3))
+    late = payment("a", 1, 5, age=2 * 3600)
+    await runtime.followed.keep([late, payment("b", 1, 5, age=4 * 3600), payment("c", 1, 5)])
+    await runtime.transport.delete([queue])
+    await runtime.transport.declare(runtime.topology)
+
+    async def is_lost() -> bool:
+        return "lost" in await known_of(follower, "thanks")
+
+    await until(is_lost, "the loss is noted")
+    await Resending(runtime, Losses(runtime), ["thanks"]).look()
+
+    async def sent() -> bool:
+        return await runtime.transport.depth(queue) == 2
+
+    await until(sent, "the late one and the one of now wait")
+    diary = diary_of(follower)
+    async with Worker(follower, only=["thanks"]):
+        await until(lambda: len(diary) == 2, "both are handled")
+    assert sorted(diary) == ["purse-a@1", "purse-c@1"]
 
 
 async def test_queues_that_are_new_are_not_lost(service: Service) -> None:
