@@ -23,6 +23,9 @@ class RetryPolicy(NamedTuple):
     delays: Sequence[float] = (1, 5, 30, 120, 600)
 
 
+AHEAD = 6
+"""How many messages are taken for each one that can be handled at once."""
+
 DEFAULT = RetryPolicy()
 GIVE_UP = RetryPolicy(tries=1, delays=())
 """Gives a message up at the first failure."""

@@ -17,7 +17,7 @@ from bus.common.exceptions import judged, outage, own, reported
 from bus.common.fingerprint import failure_of
 from bus.common.tasks import Lanes, TurningTime
 from bus.continuity.continuity import Vouch
-from bus.declare.policies import policy_for
+from bus.declare.policies import AHEAD, policy_for
 from bus.declare.router import Router
 from bus.delivery.again import RecentlyHandled, Suspects
 from bus.delivery.consumer import PREFETCH, QueueConsumer
@@ -39,8 +39,6 @@ from bus.transports.topology import DELIVERY_LIMIT, rung
 
 UNKNOWN_FOR = 3600.0
 """For how many seconds commands of unknown names wait if too many are dead letters already."""
-AHEAD = 6
-"""How many messages are taken for each one that can be handled at once."""
 
 RELEASE_WITHIN = 24 * 3600.0
 

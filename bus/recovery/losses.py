@@ -12,10 +12,12 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import NamedTuple
 
-from bus.assembly.runtime import Runtime
+from bus.assembly.runtime import Runtime, Subscription
 from bus.common import clock
 from bus.common.tasks import end
 from bus.data.payload import Document
+from bus.declare.policies import AHEAD
+from bus.declare.router import Router
 from bus.lifecycle.duty import Duty
 from bus.observe.health import Check
 from bus.observe.log import Logger
@@ -29,7 +31,8 @@ LOOK_EVERY = 5.0
 MARK_EVERY = 30.0
 """Seconds, enough for a loss to be noted before its queue, empty again, counts as quiet."""
 IN_HAND = timedelta(minutes=5)
-"""What was delivered longer ago than this is assumed to be settled."""
+"""What was delivered longer ago than this is assumed to be settled, unless its handlers may take
+longer for all that a worker takes ahead."""
 AT_MOST = timedelta(hours=1)
 """How far back events are sent again unasked: beyond that they could be too many at once."""
 LEASE = 15.0
@@ -126,16 +129,16 @@ class Losses:
 
         await change_note(self._runtime.control, self._key, renamed)
 
-    async def mark_quiet(self, names: Collection[str], until: datetime) -> None:
-        """Notes that all published up to a time is settled, unless something was lost meanwhile."""
-        text = until.isoformat()
+    async def mark_quiet(self, settled: Mapping[str, datetime]) -> None:
+        """Notes up to when all published is settled, by subscription, unless something was lost
+        meanwhile."""
 
         def marked(known: Document) -> Document:
             return {
                 **known,
                 **{
-                    name: {"quiet": max(text, known.get(name, {}).get("quiet", ""))}
-                    for name in names
+                    name: {"quiet": max(until.isoformat(), known.get(name, {}).get("quiet", ""))}
+                    for name, until in settled.items()
                     if "lost" not in known.get(name, {})
                 },
             }
@@ -181,6 +184,8 @@ class Resending:
         self._runtime = runtime
         self._losses = losses
         self._queues = {name: queue for queue, name in losses.queues.items() if name in names}
+        limits = time_limits(runtime)
+        self._in_hand = {name: in_hand(limits.get(q, 0.0)) for name, q in self._queues.items()}
         self._owner = clock.new_id()
         self._mark_at = 0.0
         self._quiet: dict[str, datetime] = {}
@@ -258,30 +263,62 @@ class Resending:
 
     async def mark(self) -> None:
         """Marks queues that are empty and were so the last time, up to what was settled then."""
-        settled = await self._settled()
-        empty = [
-            name
-            for name, queue in self._queues.items()
-            if settled and not await self._runtime.transport.depth(queue)
-        ]
+        empty = {
+            name: settled
+            for name, settled in (await self._settled()).items()
+            if not await self._runtime.transport.depth(self._queues[name])
+        }
         # Twice, because an empty queue may have just been lost: by then, that is noted.
         before = {name: self._quiet[name] for name in empty if name in self._quiet}
-        self._quiet = {name: settled for name in empty if settled}
+        self._quiet = empty
         if before:
-            await self._losses.mark_quiet(before, min(before.values()))
+            await self._losses.mark_quiet(before)
 
-    async def _settled(self) -> datetime | None:
-        """Returns up to when everything is settled that is in no queue; None if messages wait on
-        the delay ladder, because nobody knows which queues they will go to."""
+    async def _settled(self) -> dict[str, datetime]:
+        """Returns up to when everything is settled that is in no queue, by subscription; nothing if
+        messages wait on the delay ladder, because nobody knows which queues they will go to."""
         for delay in DELAYS:
             if await self._runtime.transport.depth(f"{self._runtime.service}.delay.{delay}s"):
-                return None
+                return {}
         settled = await self._runtime.event_log.settled()
         pending = await self._runtime.event_log.pending(self._runtime.event_log.now(), 1)
-        return min([settled - IN_HAND, *(commit.time for commit in pending)])
+        waiting = [commit.time for commit in pending]
+        return {name: min([settled - taken, *waiting]) for name, taken in self._in_hand.items()}
 
     async def _lately_refilled(self) -> str | None:
         now = time.monotonic()
         recent = {n: (text, at) for n, (text, at) in self._reports.items() if now - at < REMEMBERED}
         self._reports = recent
         return "; ".join(text for text, _ in recent.values()) or None
+
+
+def in_hand(time_limit: float) -> timedelta:
+    """Returns how long a message may be held until it is handled, if handlers take as long as they
+    may for each one before it; at most so long that what was settled before can be sent again."""
+    longest = (AT_MOST - IN_HAND).total_seconds()
+    return max(IN_HAND, timedelta(seconds=min(longest, AHEAD * time_limit)))
+
+
+def time_limits(runtime: Runtime) -> dict[str, float]:
+    """Returns how long a handler may take for one message, in seconds, by queue."""
+    return {
+        queue.name: limit
+        for subscription in runtime.subscriptions
+        for queue in subscription.queues
+        if (limit := _limit(runtime, subscription)) > 0
+    }
+
+
+def _limit(runtime: Runtime, subscription: Subscription) -> float:
+    """Returns the longest limit of those who handle its messages; 0 for those of projections."""
+    of = subscription.of
+    if isinstance(of, Router):
+        return of.time_limit
+    if isinstance(of, Projection):
+        return 0.0
+    handling = (router for router in runtime.routers.values() if _takes_commands(router))
+    return max((router.time_limit for router in handling), default=0.0)
+
+
+def _takes_commands(router: Router) -> bool:
+    return any(handler.kind == "command" for handler in router.handlers)

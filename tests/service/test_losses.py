@@ -12,10 +12,10 @@ from bus.assembly.runtime import Runtime
 from bus.common import clock
 from bus.data.payload import Document
 from bus.errors import TransportUnavailable
-from bus.recovery import republishing
+from bus.recovery import losses, republishing
 from bus.recovery.losses import Losses, Resending
 from bus.stores.control import change_note
-from bus.transports.base import Frame, Transport
+from bus.transports.base import Delivery, Frame, Transport
 from tests.service.bookkeeping import Service, drained
 from tests.service.following_contract import diary_of, payment, shop
 from tests.waiting import until
@@ -170,7 +170,7 @@ async def test_a_new_queue_that_several_processes_make_at_once_is_not_lost(
     await known(service)
     runtime = service.bus.runtime
     opening = Losses(runtime._replace(transport=cast(Transport, Made(service.queue))))
-    await opening.mark_quiet(["rings"], runtime.event_log.now() + timedelta(seconds=1))
+    await opening.mark_quiet({"rings": runtime.event_log.now() + timedelta(seconds=1)})
     await opening.note_anew()
     assert "lost" not in await known(service)
     await opening.note_anew()
@@ -196,6 +196,31 @@ async def test_a_queue_is_quiet_once_it_was_found_empty_twice(service: Service) 
         return bool((await known(service))["quiet"] > LONG_AGO)
 
     await until(marked, "it is quiet")
+
+
+async def test_what_a_worker_has_taken_and_not_handled_yet_is_not_settled(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits behind a slow one, no depth counts it, and it is lost with its queue."""
+    monkeypatch.setattr(losses, "IN_HAND", timedelta(milliseconds=100))
+    await known(service)
+    inbox = await service.bus.runtime.transport.inbox(service.queue, prefetch=6)
+    await service.pay("a", "b", "c")
+    taken: list[Delivery] = []
+    while len(taken) < 3:
+        taken += await inbox.take(6)
+    log = service.bus.runtime.event_log
+    later = log.now() + timedelta(seconds=0.2)
+    await until(lambda: log.now() > later, "it was published some time ago")
+    looking = resending(service, "rings")
+    await looking.mark()
+    await looking.mark()
+    await inbox.close()
+    await service.lose(service.queue)
+    await is_lost(service)
+    await looking.look()
+    async with Worker(service.bus):
+        await until(lambda: set(service.rung) == {"a", "b", "c"}, "all are handled")
 
 
 async def test_what_was_lost_is_not_quiet_and_no_further_back_than_an_hour_is_sent(

@@ -9,7 +9,8 @@ import pytest
 
 from bus import Envelope, Event, Reject, Router
 from bus.common import clock
-from bus.delivery.handler_consumer import AHEAD, HandlerConsumer
+from bus.declare.policies import AHEAD
+from bus.delivery.handler_consumer import HandlerConsumer
 from bus.failures.give_up import GiveUp
 from bus.observe.listeners import Signals
 from bus.observe.log import current_trace

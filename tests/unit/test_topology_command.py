@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from bus import Bus, Command, Event, Router, Settings
 from bus.cli.main import app
-from bus.operate.topology.plan import time_limits
 from bus.operate.topology.prune import Pruned, Pruning
+from bus.recovery.losses import time_limits
 from bus.transports.rabbitmq.planning.change import PRUNE, Change
 
 SERVICE = """

@@ -6,13 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from bus.assembly.runtime import OnOpenBus, Runtime, Subscription
-from bus.declare.router import Router
-from bus.delivery.handler_consumer import AHEAD
+from bus.assembly.runtime import OnOpenBus, Runtime
+from bus.declare.policies import AHEAD
 from bus.errors import ConfigurationError
 from bus.read.projection import Projection
 from bus.rebuild.generations import Generation
 from bus.recovery.declared import declared_once
+from bus.recovery.losses import time_limits
 from bus.settings import MEMORY
 from bus.transports.rabbitmq.connection import RabbitSession, checked_urls
 from bus.transports.rabbitmq.declaring import APART_WITHIN, apart
@@ -166,28 +166,3 @@ def _queues(runtime: Runtime, projection: Projection[Any]) -> Iterator[str]:
     lineage = runtime.catalogue.known(projection)
     for generation in (*lineage.generations, *lineage.gone):
         yield from runtime.letters_of(projection, generation)
-
-
-def time_limits(runtime: Runtime) -> dict[str, float]:
-    """Returns how long a handler may take for one message, in seconds, by queue."""
-    return {
-        queue.name: limit
-        for subscription in runtime.subscriptions
-        for queue in subscription.queues
-        if (limit := _limit(runtime, subscription)) > 0
-    }
-
-
-def _limit(runtime: Runtime, subscription: Subscription) -> float:
-    """Returns the longest limit of those who handle its messages; 0 for those of projections."""
-    of = subscription.of
-    if isinstance(of, Router):
-        return of.time_limit
-    if isinstance(of, Projection):
-        return 0.0
-    handling = (router for router in runtime.routers.values() if _takes_commands(router))
-    return max((router.time_limit for router in handling), default=0.0)
-
-
-def _takes_commands(router: Router) -> bool:
-    return any(handler.kind == "command" for handler in router.handlers)
