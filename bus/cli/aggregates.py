@@ -61,6 +61,12 @@ def store(target: Target, name: Name, as_json: Json = False) -> None:
             f"release runs; run this again once none does",
             file=sys.stderr,
         )
+    elif not (found.complete or found.differences):
+        print(
+            f"a process of a release that stores {found.aggregate} by its events began "
+            f"meanwhile: run this again once none runs",
+            file=sys.stderr,
+        )
     if any(difference.kind in ("ahead", "strange") for difference in found.differences):
         print(
             "some states are of another log: `bus aggregates drop-states` removes them all, and "

@@ -181,7 +181,7 @@ class Aggregates(OnOpenBus):
     async def _begun(self, kind: type[Aggregate]) -> "_Run":
         """Returns the run to go on with: an earlier one that was cut short, or a new one."""
         log = self._runtime.event_log
-        turn, schema = await snapshots.turn(log, kind), kind.storing.schema
+        turn, schema = await snapshots.begun(log, kind), kind.storing.schema
         note = (await self._runtime.control.note(_key(kind))).value
         if (note.get("turn"), note.get("schema")) == (turn, schema):
             return _Run(**{**note, "began": datetime.fromisoformat(note["began"])})

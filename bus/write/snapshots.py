@@ -136,15 +136,16 @@ def check_found(kind: type[Aggregate], found: Sequence[Snapshot]) -> None:
 
 async def prepare(event_log: EventLog, kind: type[Aggregate]) -> None:
     """Makes what the states of a class need. Those of a category without any commit are complete;
-    they are no longer where the class is stored by its events here, which writes no states.
+    they are no longer where the class is stored by its events here, which writes no states, and
+    nobody who is storing them may note now that they are.
 
     Raises: StoreUnavailable, ConfigurationError.
     """
     if not kind.storing.by_state:
-        if await is_complete(event_log, kind):
+        if await event_log.state(_note(kind)) is not None:
             by_events = f"this release stores {kind.__name__} by its events"
-            await note_incomplete(event_log, kind, by_events)
-            await asyncio.sleep(KNOWN_FOR)  # until everybody knows
+            if await note_incomplete(event_log, kind, by_events):
+                await asyncio.sleep(KNOWN_FOR)  # until everybody knows
         return
     await event_log.prepare_states(kind.category, kind.storing.indexes)
     if await event_log.state(_note(kind)) is not None:
@@ -186,6 +187,14 @@ async def turn(event_log: EventLog, kind: type[Aggregate]) -> int:
     return 0 if note is None else note.version
 
 
+async def begun(event_log: EventLog, kind: type[Aggregate]) -> int:
+    """Returns what `turn` does, as states begin to be stored. First notes that they are not
+    complete, if nothing is noted: only who finds a note can take back what is noted later."""
+    if await event_log.state(_note(kind)) is None:
+        await _save(event_log, kind, Snapshot(_note(kind), 1, "1", {"complete": False}))
+    return await turn(event_log, kind)
+
+
 async def note_complete(event_log: EventLog, kind: type[Aggregate], turn: int) -> bool:
     """Notes that the states of a class are complete, unless one was found behind its stream since
     `turn`; returns whether they are."""
@@ -193,17 +202,21 @@ async def note_complete(event_log: EventLog, kind: type[Aggregate], turn: int) -
     return await is_complete(event_log, kind)
 
 
-async def note_incomplete(event_log: EventLog, kind: type[Aggregate], reason: str) -> None:
-    """Notes that events are stored without their states, by somebody else or from now on."""
+async def note_incomplete(event_log: EventLog, kind: type[Aggregate], reason: str) -> bool:
+    """Notes that events are stored without their states, by somebody else or from now on; returns
+    whether the states were complete before, and warns if so."""
     note = Snapshot(_note(kind), await turn(event_log, kind) + 2, "1", {"complete": False})
+    were_complete = await is_complete(event_log, kind)
     await _save(event_log, kind, note)
-    log.warning(
-        "states_incomplete",
-        aggregate=kind.__qualname__,
-        reason=reason,
-        then="states are read together with their events, and found by ids alone, until "
-        "`bus aggregates store` has run",
-    )
+    if were_complete:
+        log.warning(
+            "states_incomplete",
+            aggregate=kind.__qualname__,
+            reason=reason,
+            then="states are read together with their events, and found by ids alone, until "
+            "`bus aggregates store` has run",
+        )
+    return were_complete
 
 
 async def _save(event_log: EventLog, kind: type[Aggregate], note: Snapshot) -> None:

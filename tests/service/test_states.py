@@ -220,6 +220,32 @@ async def test_a_release_by_events_that_begins_makes_states_incomplete(
     assert await right(new)
 
 
+async def test_a_release_by_events_that_begins_while_states_are_stored_keeps_them_incomplete(
+    releases: Releases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It begins at the last moment, after what was written meanwhile was looked for."""
+    old = await releases.open(BY_EVENTS)
+    await old.execute(Fill(vacancy_id="a"))
+    new = await releases.open(BY_STATE)
+    back: list[Bus] = []
+    behind = Aggregates._behind
+
+    async def behind_and_then(self: Aggregates, *where: Any) -> int:
+        found = await behind(self, *where)
+        back.append(await releases.open(BY_EVENTS))
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Aggregates, "_behind", behind_and_then)
+        stored = await Aggregates(new).store("Vacancy")
+    await back[0].execute(Fill(vacancy_id="b"))
+    with pytest.raises(NotBuilt, match="bus aggregates store APP Vacancy"):
+        await new.execute(CloseIn(city="Ulm"))
+    assert not stored.complete
+    assert (await Aggregates(new).store("Vacancy")).complete
+    assert (await new.execute(CloseIn(city="Ulm"))).result == ["a", "b"]
+
+
 async def test_storing_goes_on_where_it_was_cut_short(
     releases: Releases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
