@@ -28,11 +28,11 @@ from bus.rebuild.catalogue import Catalogue
 from bus.rebuild.drift import Audited, Difference, Selection, alike, audit_of, differing, noted
 from bus.rebuild.fed import keys_fed
 from bus.rebuild.pause import paused
-from bus.rebuild.replay import Reached
+from bus.rebuild.replay import LogUpTo, Reached
 from bus.rebuild.replay_in_time import folds_streams, replay_into
 from bus.stores.collections import Collections, Comparable, Target, needed
 from bus.stores.control import Control, change_note, drop
-from bus.stores.event_log import Commit, ReadableLog, Streams
+from bus.stores.event_log import ReadableLog, Streams
 
 BESIDE = "__audit_"
 """In the name of an audit's own collection, before an id that holds its time of creation."""
@@ -45,6 +45,7 @@ HELD_AT_ONCE = 1000
 MOST_STUCK = 2000
 STUCK_AFTER = 5.0
 LOOK_EVERY = 0.5
+TRIES = 5
 
 Report = Callable[[int, int], object]
 """Called with the number of folded commits, and of all."""
@@ -248,9 +249,7 @@ class Audit:
         """Returns what still differs at equal versions; some keys at a time, to pause briefly."""
         differences: list[Difference] = []
         for some in batched(suspects, HELD_AT_ONCE):
-            async with self._level(began, repair) as until:
-                found = await self._compare(some)
-                self._check_time(until)
+            async with self._level(some, began, repair) as (found, until):
                 if repair:
                     found = [await self._repaired(difference, until) for difference in found]
                 differences += found
@@ -264,8 +263,11 @@ class Audit:
             )
 
     @asynccontextmanager
-    async def _level(self, began: datetime, repair: bool) -> AsyncIterator[float]:
-        """Pauses writes, with both collections at equal versions of what was in flight.
+    async def _level(
+        self, keys: Collection[str], began: datetime, repair: bool
+    ) -> AsyncIterator[tuple[list[Difference], float]]:
+        """Pauses writes, with both collections at equal versions of what was in flight; yields
+        what differs then, and until when it is paused.
 
         What is stuck shows as a difference, except in a repair if versions stand apart from
         documents: unless all versions are equal then, events in a replaced document would be
@@ -279,11 +281,27 @@ class Audit:
             await self._equalise(await self._streams_since(None))
             stuck = set()
         async with paused(self._catalogue, self._control, self._projection) as until:
-            streams = await self._streams_since(since)
-            await self._equalise([stream for stream in streams if stream not in stuck])
-            if apart:
-                await self._check_parked()
-            yield until
+            for _ in range(TRIES):
+                streams = await self._streams_since(since)
+                await self._equalise([stream for stream in streams if stream not in stuck])
+                found = await self._compare(keys)
+                self._check_time(until)
+                if not apart or await self._is_level(since):
+                    break
+            else:
+                raise ProjectionError(
+                    f"projection {self._projection.name!r}: a worker goes on writing while it is "
+                    f"held, or versions are not those of the log; try again, or have it built anew"
+                )
+            yield found, until
+
+    async def _is_level(self, since: datetime) -> bool:
+        """Returns whether versions are equal, asked once documents were read: a worker that was
+        late to learn of the pause may have applied more before. Raises: ProjectionError."""
+        await self._check_parked()
+        streams = await self._streams_since(since)
+        here = await self._versions(self._target, streams)
+        return here == await self._versions(self._again, streams)
 
     async def _check_parked(self) -> None:
         """Raises: ProjectionError if a parked stream has another version here than there."""
@@ -380,21 +398,3 @@ class Audit:
             yield projector
         finally:
             await projector.close()
-
-
-class LogUpTo:
-    """A log that ends at a version of each stream."""
-
-    def __init__(self, event_log: ReadableLog, heads: Mapping[str, int]) -> None:
-        self._log = event_log
-        self._heads = heads
-
-    async def read(self, stream: str, after: int = 0, limit: int = 0) -> list[Commit]:
-        """Returns what `EventLog.read` does, up to the stream's version."""
-        head = self._heads.get(stream, 0)
-        commits = await self._log.read(stream, after, limit)
-        return [
-            commit._replace(events=commit.events[: head - commit.first + 1])
-            for commit in commits
-            if commit.first <= head
-        ]

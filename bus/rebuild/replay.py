@@ -6,7 +6,15 @@ becomes one document, and many of these are inserted at once. Streams that canno
 """
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing
 from itertools import groupby
 from operator import attrgetter
@@ -183,3 +191,21 @@ class Replay:
         if self._bulk:
             await self._bulk.insert(target, [folding.result for folding in folded])
         return ()
+
+
+class LogUpTo:
+    """A log that ends at a version of each stream."""
+
+    def __init__(self, event_log: ReadableLog, heads: Mapping[str, int]) -> None:
+        self._log = event_log
+        self._heads = heads
+
+    async def read(self, stream: str, after: int = 0, limit: int = 0) -> list[Commit]:
+        """Returns what `EventLog.read` does, up to the stream's version."""
+        head = self._heads.get(stream, 0)
+        commits = await self._log.read(stream, after, limit)
+        return [
+            commit._replace(events=commit.events[: head - commit.first + 1])
+            for commit in commits
+            if commit.first <= head
+        ]

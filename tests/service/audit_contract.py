@@ -1,7 +1,7 @@
 """Audits of projections, on any pair of transport and stores."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import timedelta
 from functools import partial
 from typing import cast
@@ -12,6 +12,8 @@ from bus import Bus, ProjectionError, Projections, Worker
 from bus.common import clock
 from bus.data.payload import Document
 from bus.read.lag import Lag
+from bus.rebuild.audit import Audit
+from bus.rebuild.drift import Difference
 from bus.stores.collections import Comparable, LoadsInBulk
 from tests.service.rebuild_contract import (
     BankView,
@@ -39,6 +41,31 @@ async def damage(bus: Bus, projection: str, key: str, wanted: Document | None) -
 
     stood: list[Document | None] = await until(damaged, "nobody else writes it at the same time")
     return stood[0]
+
+
+async def apply_past_the_pause(bus: Bus, projection: str, *streams: str) -> None:
+    """As a worker does that has not learned of it."""
+    (one,) = [one for one in bus.runtime.projections if one.name == projection]
+    target = await bus.runtime.catalogue.target(one)
+    projector = bus.runtime.projector(one, target, "late")
+    try:
+        await projector.apply_streams(streams)
+    finally:
+        await projector.close()
+
+
+def before_comparing(
+    monkeypatch: pytest.MonkeyPatch, happens: Callable[[], Awaitable[None]]
+) -> None:
+    """Has something happen before an audit first compares what it has brought to one version."""
+    compare, due = Audit._compare, [happens]
+
+    async def compare_after(audit: Audit, keys: Collection[str]) -> list[Difference]:
+        while due:
+            await due.pop()()
+        return await compare(audit, keys)
+
+    monkeypatch.setattr(Audit, "_compare", compare_after)
 
 
 def id_of(hours: int) -> str:
@@ -223,6 +250,28 @@ class AuditContract(Brisk):
                 assert await bus.query(GetBank(), after=receipt, timeout=30) == BankView(
                     id="b", total=9
                 )
+
+    async def test_what_a_late_worker_applies_while_documents_are_repaired_is_not_taken_away(
+        self, make: Callable[..., Bus], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It was frozen before it learned of the pause."""
+
+        async def apply() -> None:
+            await bus.execute(Pay(purse_id="p1", amount=1))
+            await apply_past_the_pause(bus, "banks", "purse-p1")
+
+        before_comparing(monkeypatch, apply)
+        async with make() as bus:
+            async with Worker(bus):
+                await bus.query(GetBank(), after=await paid_into(bus, 5), timeout=30)
+            await damage(bus, "banks", "b", {"total": 99})
+            audited = await Projections(bus).audit("banks", repair=True)
+            assert audited.is_right
+            assert await bus.query(GetBank()) == BankView(id="b", total=6)
+            async with Worker(bus):
+                receipt = await paid_into(bus, 1)
+                found = await bus.query(GetBank(), after=receipt, timeout=30)
+                assert found == BankView(id="b", total=7)
 
     async def test_streams_that_cannot_be_folded_are_listed_however_many(
         self, make: Callable[..., Bus]

@@ -16,6 +16,7 @@ from bus.delivery import projection_runner
 from bus.operate.projections import CollectionStatus
 from bus.testing import shared_memory
 from tests.service import sheets
+from tests.service.audit_contract import apply_past_the_pause, before_comparing
 from tests.service.sheets import (
     Apply,
     CityTotal,
@@ -204,6 +205,25 @@ async def test_an_audit_finds_and_repairs_what_somebody_changed(
         assert (left.key, left.fields) == (("Bonn", "applications"), {"count": (9, 1)})
         names = statements.run(sql_url, "SELECT collection FROM bus_tables")
         assert sorted(names) == [("jobs_table__v1",), ("totals__v1",)]
+
+
+async def test_what_a_late_worker_applies_while_rows_are_repaired_is_not_taken_away(
+    settings: Settings, sql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = "SELECT count FROM totals__v1"
+    async with build(settings, SERVICE, jobs_of(sql_url), totals_of(sql_url)) as bus:
+        async with Worker(bus):
+            await post(bus, "a", "b", "c")
+            await until(lambda: statements.run(sql_url, counted) == [(3,)], "three are counted")
+        statements.run(sql_url, "UPDATE totals__v1 SET count = 9")
+
+        async def apply() -> None:
+            await post(bus, "d")
+            await apply_past_the_pause(bus, "totals", "job-d")
+
+        before_comparing(monkeypatch, apply)
+        assert (await Projections(bus).audit("totals", repair=True)).is_right
+        assert statements.run(sql_url, counted) == [(4,)]
 
 
 async def test_a_part_is_refused_where_statements_do_not_tell_their_rows(
