@@ -12,6 +12,7 @@ from bus.errors import ConfigurationError, ProjectionError, StoreUnavailable
 from bus.stores.collections import UNUSABLE, Target
 from bus.stores.search import SearchIndex
 from bus.stores.search.place import SearchPlace
+from bus.stores.search.writing import by_stream
 from bus.stores.sink import Increment, Place, Remove, Sink, Upsert
 from bus.testing.contracts.sink_contract import Rows, SinkContract, changes
 
@@ -74,6 +75,37 @@ class TestSearchIndex(SinkContract):
     async def shown(self, place: Place, name: str) -> Rows | None:
         assert isinstance(place, SearchPlace)
         return await found(place, f"{place._prefix}{name}")
+
+    async def test_a_document_that_a_writer_has_stored_and_not_settled_is_not_corrected(
+        self, sink: Sink, target: Target, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It was frozen before it said how far its streams were applied, and goes on later."""
+        place = sink.place("service")
+        assert isinstance(place, SearchPlace)
+        try:
+            await place.prepare(target)
+            once = ("a", Increment(count=1))
+            assert await place.write(target, changes(once, once, a=2), {"job-a": 0})
+            for late in (changes(once, a=3), changes(("a", Remove()), a=4)):
+                before = await place.versions(target, ["job-a"])
+                with monkeypatch.context() as frozen:
+                    frozen.setattr(by_stream, "_advance", unsettled)
+                    assert not await place.write(target, late, before)
+                assert await place.versions(target, ["job-a"]) == before
+                seen = (await place.whole(target, ["a"]))["a"]
+                wanted = {"_id": "a", "count": 2}
+                assert not await place.replace(target, "a", seen, wanted)
+                assert await place.write(target, late, before)
+                assert not await place.replace(target, "a", seen, wanted), "it has gone on"
+            assert await place.whole(target, ["a"]) == {}
+            assert await place.replace(target, "a", None, {"_id": "a", "count": 7})
+            assert await place.whole(target, ["a"]) == {"a": {"_id": "a", "count": 7}}
+        finally:
+            await place.close()
+
+
+async def unsettled(*where: object) -> bool:
+    return False
 
 
 class TestVersionsInDocuments:

@@ -6,11 +6,14 @@ from typing import Any
 from bus.data.payload import Document
 from bus.stores.search.index import Index
 from bus.stores.search.writing.records import (
+    AHEAD,
     OF_DOCUMENTS,
     OF_STREAMS,
     SHOWN,
     Held,
     Put,
+    id_of,
+    marks_of,
     own,
     shown,
     stored,
@@ -30,9 +33,8 @@ async def page(index: Index, after: str, limit: int, *, versioned: bool) -> list
 
 async def whole(index: Index, keys: Sequence[str], *, versioned: bool) -> dict[str, Document]:
     """Reads as `Comparable.whole`."""
-    held = await index.read(keys)
-    found = {key: shown(held.get(key), versioned=versioned) for key in keys}
-    return {key: document for key, document in found.items() if document}
+    read = await _read(index, keys, versioned=versioned)
+    return {key: document for key, (_, document) in read.items() if document}
 
 
 async def sample(index: Index, count: int, *, versioned: bool) -> list[str]:
@@ -47,9 +49,10 @@ async def replace(
     index: Index, key: str, found: Document | None, wanted: Document | None, *, versioned: bool
 ) -> bool:
     """Replaces as `Comparable.replace`. Marks go: where several streams feed documents, an audit
-    replaces only at the versions that the checkpoints have."""
-    held = (await index.read([key])).get(key)
-    if shown(held, versioned=versioned) != found:
+    replaces only at the versions that the checkpoints have. So none that is ahead of them: its
+    writer may go on later, and would not apply again what was taken away."""
+    held, document = (await _read(index, [key], versioned=versioned))[key]
+    if document != found or (document and AHEAD in document):
         return False
     if held is None and wanted is None:
         return True
@@ -68,6 +71,25 @@ async def reached(index: Index, after: str, limit: int, *, versioned: bool) -> d
     name, query = ("key", OF_DOCUMENTS) if versioned else ("stream", OF_STREAMS)
     hits = [_held(hit) for hit in await _by(name, index, query, after, limit)]
     return {own(held)[name]: version_of(held) for held in hits}
+
+
+async def _read(
+    index: Index, keys: Sequence[str], *, versioned: bool
+) -> dict[str, tuple[Held | None, Document | None]]:
+    """Returns what is held under each key, and how audits compare it. Checkpoints are read after
+    documents: one that has not reached a mark then had not when the document was read."""
+    held = await index.read(keys)
+    marks = {} if versioned else {key: marks_of(one) for key, one in held.items()}
+    points = await index.read({id_of(stream) for streams in marks.values() for stream in streams})
+
+    def ahead(key: str) -> dict[str, int]:
+        of = marks.get(key, {})
+        return {s: mark for s, mark in of.items() if mark > version_of(points.get(id_of(s)))}
+
+    return {
+        key: (held.get(key), shown(held.get(key), versioned=versioned, ahead=ahead(key)))
+        for key in keys
+    }
 
 
 def _found(versioned: bool) -> Mapping[str, Any]:

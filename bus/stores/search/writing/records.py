@@ -35,6 +35,9 @@ SHOWN: Mapping[str, Any] = {"term": {f"{OWN}.hidden": False}}
 OF_DOCUMENTS: Mapping[str, Any] = {"exists": {"field": f"{OWN}.key"}}
 OF_STREAMS: Mapping[str, Any] = {"exists": {"field": f"{OWN}.stream"}}
 
+AHEAD = "_ahead"
+"""Of a document as audits compare it: the streams of which it has more than is settled."""
+
 Fields = dict[str, Any]
 
 
@@ -158,24 +161,29 @@ def applied(fields: Fields | None, write: Write) -> Fields | None:
     raise AssertionError(f"unknown change {write.update!r}")  # Sink.changes has no other
 
 
-def shown(held: Held | None, *, versioned: bool) -> Document | None:
+def shown(
+    held: Held | None, *, versioned: bool, ahead: Mapping[str, int] | None = None
+) -> Document | None:
     """Returns a document as audits compare it; None if there is none.
 
-    With `versioned` it has its version, and a hidden one counts, by that. What others stored
-    without what the bus keeps is none.
+    With `versioned` it has its version, and a hidden one counts, by that. So does one that is
+    `ahead`: a writer has stored it, and not said yet how far its streams were applied. What others
+    stored without what the bus keeps is none.
     """
     if held is None or "key" not in own(held):
         return None
     key, fields = own(held)["key"], fields_of(held)
+    hidden = {HIDDEN: True} if fields is None else {}
+    if ahead:
+        return {"_id": key, **(fields or {}), AHEAD: ahead, **hidden}
     if not versioned:
         return None if fields is None else {"_id": key, **fields}
-    hidden = {HIDDEN: True} if fields is None else {}
     return {"_id": key, **(fields or {}), VERSION: own(held).get("version"), **hidden}
 
 
 def stored(document: Document, *, versioned: bool) -> Document:
     """Returns what an index is to hold for a document as audits compare it."""
-    names = {"_id", VERSION, HIDDEN}
+    names = {"_id", VERSION, HIDDEN, AHEAD}
     fields = {name: value for name, value in document.items() if name not in names}
     kept = {"version": document[VERSION]} if versioned else {}
     return source_of(document["_id"], None if HIDDEN in document else fields, **kept)
