@@ -379,7 +379,7 @@ async def test_who_waits_in_vain_for_another_that_makes_tables_makes_none(
     database, new = place._database, DAYS._replace(collection="days__v2")
     async with database.connection() as another:
         await database.dialect.lock_schema(another)
-        with pytest.raises(StoreUnavailable, match="(?i)lock"):
+        with pytest.raises(StoreUnavailable, match=r"(?i)lock"):
             await place.prepare(new)
         await database.dialect.unlock_schema(another)
     assert list(await place.prepare(new)) == []
