@@ -144,7 +144,9 @@ def copy(
 
     async def whole(bus: Bus) -> LogCopied:
         async with log_at(bus, origin, makes=False) as old, log_at(bus, to, makes=True) as new:
-            copying = LogCopy(bus.service, old, new, progress.reached)
+            limits = [router.time_limit for router in bus.runtime.routers.values()]
+            longest = max(limits, default=0.0)
+            copying = LogCopy(bus.service, old, new, progress.reached, time_limit=longest)
             act = copying.finish if finish else copying.abandon if abandon else copying.follow
             return await act()
 

@@ -63,7 +63,11 @@ class LogCopy:
         origin: LogPlace,
         target: LogPlace,
         report: Report = lambda phase, done, of: None,
+        *,
+        time_limit: float = 300.0,
     ) -> None:
+        """`time_limit` is the longest one of handlers, in seconds."""
+        self._handled_within = timedelta(seconds=60 + min(time_limit, 3600))
         self._service = service
         self._origin = origin
         self._target = target
@@ -385,8 +389,9 @@ class LogCopy:
         return {commit.id for commit in found}
 
     async def _copy_marks(self, since: datetime | None) -> None:
-        """Copies which events were handled from `since` on."""
-        after = ""
+        """Copies which events were handled from `since` on; a mark has the time at which its
+        handler began."""
+        after, since = "", since and since - self._handled_within
         while marks := await self._origin.effects.marks(after, MARKS, since):
             if after == "":
                 await self._target.effects.open()

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -320,6 +320,23 @@ async def test_marks_of_handled_events_go_over(old: LogPlace, new: LogPlace) -> 
     assert await new.effects.once("mails/last", nothing) is None
     with pytest.raises(StoreUnavailable):
         await old.effects.once("mails/new", nothing)
+
+
+async def test_the_mark_of_a_handler_that_took_long_goes_over(
+    old: LogPlace, new: LogPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the time at which the handler began, and is seen once it has ended."""
+    await filled(old, 3)
+    fence = old.log.fence
+
+    async def waits_for_it(note: str) -> None:
+        began = clock.now() - timedelta(minutes=4)
+        cast(MemoryEffects, old.effects)._handled["mails/slow"] = began
+        await fence(note)
+
+    monkeypatch.setattr(old.log, "fence", waits_for_it)
+    await copy(old, new).finish()
+    assert await new.effects.marks("", 10) == ["mails/slow"]
 
 
 def with_state(id: str, stream: str, version: int) -> Commit:
