@@ -5,7 +5,8 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
@@ -15,6 +16,7 @@ from bus import Bus, Settings, Worker
 from bus.errors import StoreUnavailable
 from bus.stores.collections import ChangeFeed, Collections, Target
 from bus.stores.mongo import MongoCollections, close
+from bus.stores.mongo.changes import MongoChangeFeed
 from bus.testing.contracts.documents.documents_contract import counting
 from tests.fault.conftest import Recovered
 from tests.service.live_contract import watching
@@ -123,6 +125,35 @@ async def test_a_cursor_that_the_server_has_forgotten_is_opened_again_from_its_t
             await change(collections, 1)
             assert await feed.changed() or await feed.changed()
         assert await silent(feed)
+
+
+async def test_changes_whose_answer_came_too_late_are_told_of_by_the_next(
+    database: MongoNode, connect: Connect, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server has answered, and its cursor is beyond them; who asked has given up."""
+    async with listening(connect(database.url), unique) as (collections, feed):
+        assert await silent(feed)
+        behind, answered = cast(MongoChangeFeed, feed)._database, asyncio.Event()
+
+        async def late(*command: Any, **options: Any) -> Any:
+            reply = await behind.command(*command, **options)
+            if not reply["cursor"].get("nextBatch"):
+                return reply
+            answered.set()
+            return await asyncio.Event().wait()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(feed, "_database", SimpleNamespace(command=late))
+            await change(collections, 1)
+            asking = asyncio.create_task(told(feed))
+            await answered.wait()
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+        assert await asked(feed) or await asked(feed)
+        assert await silent(feed)
+        await change(collections, 2)
+        await told(feed)
 
 
 @pytest.mark.parametrize("code", [HISTORY_LOST, NO_TOKEN])

@@ -6,6 +6,7 @@ it holds. (With several mongos, a call may reach another one than the last, whic
 cursor: then the stream is opened again from its token.)
 """
 
+import asyncio
 from contextlib import suppress
 from typing import Any
 
@@ -50,11 +51,15 @@ class MongoChangeFeed(ChangeFeed):
 
     async def _more(self) -> bool | None:
         """Returns whether there are changes, for which the server waits a second; None if it does
-        not know the cursor any more."""
+        not know the cursor any more.
+
+        Until it has answered, there is no cursor: one whose answer does not arrive is beyond the
+        changes in it, and the stream is opened again before them.
+        """
+        cursor, self._cursor = self._cursor, 0
         try:
-            reply = await self._run("getMore", self._cursor, collection=self._collection)
+            reply = await self._run("getMore", cursor, collection=self._collection)
         except PyMongoError as error:
-            self._cursor = 0
             if _is_lost(error):
                 return None
             raise
@@ -89,7 +94,11 @@ class MongoChangeFeed(ChangeFeed):
         return bool(cursor[batch])
 
     async def _run(self, command: str, value: object, **options: object) -> Any:
-        return await self._database.command({command: value, **options}, session=self._session)
+        try:
+            return await self._database.command({command: value, **options}, session=self._session)
+        except asyncio.CancelledError:
+            self._session = None  # a thread of motor's may still use it
+            raise
 
     async def _leave_session(self) -> None:
         session, self._session = self._session, None
