@@ -116,10 +116,10 @@ class Feeding:
                     read.append((delivery._replace(frame=_with(fed.frame, headers)), commit))
             except InvalidMessage as error:
                 await self._give_up(delivery, error, handler=self._queue, attempts=1, unread=True)
-        if new := await self._new(read):
-            await self._publish([one for one in new if self._is_heard(one)])
-            await self._foreign_events.keep(new)
-            await hurry(self._runtime, {commit.stream for _, commit in new})
+        await self._publish([one for one in await self._new(read) if self._is_heard(one)])
+        # All of it: what an earlier try has left in the copy may not be durable yet.
+        await self._foreign_events.keep(read)
+        await hurry(self._runtime, {commit.stream for _, commit in read})
 
     def _is_heard(self, arrived: Arrived) -> bool:
         _, commit = arrived
@@ -128,7 +128,9 @@ class Feeding:
     async def _new(self, read: Sequence[Arrived]) -> list[Arrived]:
         """Returns what the copy does not hold yet, each event once."""
         heads = await self._followed.heads(sorted({commit.stream for _, commit in read}))
-        found = {(commit.stream, commit.first): (delivery, commit) for delivery, commit in read}
+        found: dict[tuple[str, int], Arrived] = {}
+        for arrived in read:  # of one that is there twice, the copy keeps the first
+            found.setdefault((arrived[1].stream, arrived[1].first), arrived)
         doubted = defaultdict(list)
         for stream, version in found:
             if version <= heads.get(stream, 0):

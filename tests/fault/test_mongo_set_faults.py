@@ -11,20 +11,28 @@ import pytest
 from pymongo import WriteConcern
 
 from bus import Settings, Worker
-from bus.errors import StoreUnavailable
+from bus.codec import event_frames
+from bus.errors import OutcomeUnknown, StoreUnavailable
+from bus.failures.give_up import GiveUp
+from bus.following.feeding import Feeding
+from bus.kafka import KafkaFeed
 from bus.stores.event_log import Commit, Recorded
-from bus.stores.mongo import MongoEventLog, connect
+from bus.stores.mongo import MongoEventLog, connect, followed_log
 from bus.stores.records import commit_document
+from bus.transports.feed import Fed
 from tests.databases import lent_client
 from tests.fault.conftest import Recovered
 from tests.fault.load import Payments
 from tests.leaks import nothing_left
+from tests.service.feeding import reports
 from tests.service.wallet import Diary, build
 from tests.waiting import until
 from tools.faults import MongoSet, Proxy, Towards
 from tools.faults.mongo_set import Member, directly
 
 TIME = datetime(2026, 1, 2, tzinfo=UTC)
+
+UNCLEAR = OutcomeUnknown, StoreUnavailable
 
 Fault = Callable[[MongoSet], Member]
 
@@ -120,6 +128,43 @@ async def test_a_primary_decides_by_all_that_it_holds_and_promises_what_a_majori
 
         assert await until(found, "a majority holds it") == [commit(unique)]
         await log.close()
+
+
+async def test_a_feed_is_settled_only_once_a_majority_holds_what_it_brought(
+    replicas: MongoSet, amqp_url: str, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(followed_log, "KEEP_WITHIN", 1.0)
+    feed = KafkaFeed("bank", topic="bank", url="kafka://nowhere.invalid:9092")
+    async with reports(settings_of(replicas, amqp_url, unique), unique, feed) as bus:
+        runtime = bus.runtime
+        assert runtime.followed is not None
+        feeding = Feeding(runtime, runtime.followed, feed, ["account"], GiveUp(runtime))
+        await feeding._begin()
+        event = Recorded("Paid", 1, {"amount": 1})
+        paid = Commit("c", "account-a", "account", 1, (event,), TIME, "c")
+        taken = [Fed(frame, "here") for frame in event_frames(paid)]
+        with following_stopped(await followers(replicas)):
+            for _ in range(2):  # the second time, the primary holds it already
+                with pytest.raises(UNCLEAR):
+                    await feeding._take_in(taken)
+
+        async def taken_in() -> bool:
+            with suppress(*UNCLEAR):
+                await feeding._take_in(taken)
+                return True
+            return False
+
+        await until(taken_in, "a majority holds it")
+        assert await runtime.followed.heads(["account-a"]) == {"account-a": 1}
+
+
+def settings_of(replicas: MongoSet, amqp_url: str, database: str) -> Settings:
+    return Settings(amqp_url=amqp_url, mongo_url=replicas.url, mongo_db=database)
+
+
+async def followers(replicas: MongoSet) -> list[Member]:
+    primary = await asyncio.to_thread(replicas.await_primary)
+    return [node for node in replicas.nodes if node is not primary]
 
 
 @contextmanager
