@@ -65,7 +65,7 @@ class Feeding:
         """Whether what the topic had is still being read."""
         self._since: dict[str, datetime] = {}
         """When a worker first wanted to be fed with each category."""
-        self._made = clock.now()
+        self._made = runtime.control.now()  # this process's own clock may be wrong
 
     @property
     def duty(self) -> Duty:

@@ -1,14 +1,18 @@
 """Services that are fed from a topic, tested in memory: what their owner's log holds feeds them."""
 
 import asyncio
+from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
 from bus import Bus, Settings, Worker, clock
 from bus.cli.main import app
+from bus.following import feeding
 from bus.kafka import KafkaFeed
 from bus.testing import World, chaos, memory_world, shared_memory
+from bus.testing.simulation.feeds import MemoryFeedReader
 from tests.service.feeding import GetDeposits, Noted, are_as_folded, reports
 from tests.service.sending import Account, Opened, Paid, Pay, bank
 from tests.waiting import until
@@ -60,6 +64,36 @@ async def test_whatever_goes_wrong_a_service_that_is_fed_has_what_happened(seed:
         expected = {f"a{each}": list(range(each, 30, 3)) for each in range(3)}
         assert await amounts(world) == expected, world
         assert set(noted) == set(range(30)), world
+
+
+async def test_what_is_history_is_told_by_the_clock_of_the_store(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Handlers hear what happens while the topic is read from its start, however wrong the clock is
+    of the process that reads it."""
+
+    async def is_not_at_the_end(*_: object) -> bool:
+        return False
+
+    monkeypatch.setattr(MemoryFeedReader, "has_reached", is_not_at_the_end)
+    settings, noted = shared_memory(), Noted()
+    fed = reports(settings, "reports", FEED, noted)
+    async with a_bank(settings) as owner, Worker(owner), fed:
+        await owner.execute(Pay(account_id="a", amount=0))
+        before = clock.now()
+        await until(lambda: clock.now() > before, "its time to be another one than the start")
+        ahead = SimpleNamespace(now=lambda: clock.now() + timedelta(hours=1), source=clock.source)
+        monkeypatch.setattr(feeding, "clock", ahead)
+        async with Worker(fed):
+            note = f"fed/{FEED.name}"
+
+            async def has_begun() -> bool:
+                return bool((await fed.runtime.control.note(note)).value)
+
+            await until(has_begun, "it begins")
+            await owner.execute(Pay(account_id="a", amount=1))
+            await until(lambda: 1 in noted, "what happens to be noted")
+            assert noted == [1]
 
 
 async def test_workers_of_one_service_share_what_feeds_it() -> None:
