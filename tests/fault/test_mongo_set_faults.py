@@ -4,20 +4,25 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 from pymongo import WriteConcern
 
-from bus import Settings, Worker
+from bus import Bus, Projection, Settings, Worker
 from bus.codec import event_frames
 from bus.errors import OutcomeUnknown, StoreUnavailable
 from bus.failures.give_up import GiveUp
 from bus.following.feeding import Feeding
 from bus.kafka import KafkaFeed
+from bus.read import sweeper
+from bus.read.sweeper import Sweeper
+from bus.stores.collections import Target
 from bus.stores.event_log import Commit, Recorded
 from bus.stores.mongo import MongoEventLog, connect, followed_log
+from bus.stores.mongo.clock import ServerClock
 from bus.stores.records import commit_document
 from bus.transports.feed import Fed
 from tests.databases import lent_client
@@ -158,8 +163,55 @@ async def test_a_feed_is_settled_only_once_a_majority_holds_what_it_brought(
         assert await runtime.followed.heads(["account-a"]) == {"account-a": 1}
 
 
+async def test_what_no_majority_held_during_a_sweep_is_found_by_a_later_one(
+    replicas: MongoSet, amqp_url: str, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeper, "SWEEP_OVERLAP", timedelta(0))
+    async with build(settings_of(replicas, amqp_url, unique), Diary(), unique) as bus:
+        projection, target = await wallets_of(bus)
+        projector = bus.runtime.projector(projection, target, "test")
+        runtime = bus.runtime
+        sweeping = Sweeper(projector, runtime.read_log, runtime.collections, runtime.control)
+        stream = f"wallet-{unique}"
+        with following_stopped(await followers(replicas)):
+            await insert_at_primary(
+                replicas, bus.runtime.service, paid_into(stream, 1, runtime.event_log.now())
+            )
+            now = ServerClock.now  # a minute later, it stands still as yet
+            monkeypatch.setattr(ServerClock, "now", lambda self: now(self) + timedelta(minutes=1))
+            with suppress(*UNCLEAR):
+                await sweeping.sweep()
+        await until(lambda: runtime.control.swept(target), "a majority holds its mark")
+
+        async def found() -> bool:
+            await sweeping.sweep()
+            return await runtime.collections.versions(target, [stream]) == {stream: 1}
+
+        await until(found, "it is applied")
+        await projector.close()
+
+
 def settings_of(replicas: MongoSet, amqp_url: str, database: str) -> Settings:
     return Settings(amqp_url=amqp_url, mongo_url=replicas.url, mongo_db=database)
+
+
+async def wallets_of(bus: Bus) -> tuple[Projection[Any], Target]:
+    """The projection of wallets, and its collection, which is made."""
+    projection = next(one for one in bus.runtime.projections if one.name == "wallets")
+    await bus.runtime.collections.prepare(projection.target())
+    return projection, projection.target()
+
+
+def paid_into(stream: str, version: int, time: datetime) -> Commit:
+    event = Recorded("Paid", 1, {"amount": version, "mood": ""})
+    return Commit(f"{stream}@{version}", stream, "wallet", version, (event,), time, "c")
+
+
+async def insert_at_primary(replicas: MongoSet, database: str, stored: Commit) -> None:
+    async with lent_client(connect(replicas.url)) as client:
+        commits = client[database]["commits"]
+        unconfirmed = commits.with_options(write_concern=WriteConcern(1))
+        await unconfirmed.insert_one(commit_document(stored))
 
 
 async def followers(replicas: MongoSet) -> list[Member]:

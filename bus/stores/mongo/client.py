@@ -173,6 +173,15 @@ async def start_transaction(session: MongoSession) -> None:
     )
 
 
+async def read_of_majority(collection: Collection) -> Any:
+    """Reads as a majority holds it, and returns the server's whole answer: up to `operationTime`,
+    readers see all that was written; `$clusterTime` is that of the last write. A server that stands
+    alone says neither."""
+    looks = {"find": collection.name, "limit": 1, "projection": {"_id": 1}}
+    concern = {"readConcern": MAJORITY.document}
+    return await settled(collection.database.command(looks | concern))
+
+
 async def settled(value: Any) -> Any:
     """Returns the value, awaited if this driver returned an awaitable."""
     return await value if inspect.isawaitable(value) else value

@@ -1,15 +1,23 @@
 """Commits in one collection, read as the read deck does: by stream, by category, in pages."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import bson
+from bson import Timestamp
 from pymongo import IndexModel
 
 from bus.data.payload import Document
 from bus.observe.health import Examined, Finding
 from bus.stores.event_log import Commit, StoredLog
-from bus.stores.mongo.client import LATEST, Client, check_usable, database, settled
+from bus.stores.mongo.client import (
+    LATEST,
+    Client,
+    check_usable,
+    database,
+    read_of_majority,
+    settled,
+)
 from bus.stores.mongo.clock import ServerClock
 from bus.stores.mongo.failures import reading
 from bus.stores.mongo.places import PLACES, Places
@@ -24,6 +32,9 @@ OPEN_WITHIN = 30.0
 COUNT_WITHIN = 60.0
 """Seconds: a server counts about a million commits in one."""
 PAGE = 1000
+
+UNSURE = timedelta(seconds=2)
+"""`operationTime` is in whole seconds, and the server's clock is known here to less than one."""
 
 Order = list[tuple[str, int]]
 
@@ -168,8 +179,15 @@ class MongoLog(StoredLog, Examined):
         return ends
 
     async def settled(self) -> datetime:
-        """Returns the time now: the server ends a transaction within a minute."""
-        return self.now()
+        """Returns the time now, because the server ends a transaction within a minute; or that up
+        to which a majority holds what the primary has written: scans see no more."""
+        now = self.now()
+        async with reading():
+            answer = await read_of_majority(self._commits)
+        held: Timestamp | None = answer.get("operationTime")
+        if held is None or held >= answer["$clusterTime"]["clusterTime"]:
+            return now
+        return min(now, held.as_datetime() + UNSURE)
 
     async def count(self, categories: Sequence[str]) -> int:
         async with reading(COUNT_WITHIN):

@@ -9,13 +9,11 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
-from bson import Timestamp
-
 from bus.data.payload import Document
 from bus.errors import StoreUnavailable
 from bus.stores.event_log import Backlog, Commit, EventCount
-from bus.stores.mongo.client import MAJORITY, settled
 from bus.stores.mongo.client import Collection as MongoCollection
+from bus.stores.mongo.client import read_of_majority, settled
 from bus.stores.mongo.failures import reading
 from bus.stores.mongo.log import COUNT_WITHIN
 from bus.stores.records import commit_from
@@ -93,25 +91,15 @@ class LogQueries:
             inserted["fullDocument.category"] = {"$in": list(categories)}
         steps = [{"$match": inserted}, {"$project": {"fullDocument": 1}}]
         async with reading():
-            held = await self._held_by_majority()
+            seen = (await read_of_majority(self._commits)).get("operationTime")
             watching = await settled(
-                self._commits.watch(steps, max_await_time_ms=AWAIT_MS, start_at_operation_time=held)
+                self._commits.watch(steps, max_await_time_ms=AWAIT_MS, start_at_operation_time=seen)
             )
             changes = await watching.__aenter__()
         try:
             yield changes
         finally:
             await changes.close()
-
-    async def _held_by_majority(self) -> Timestamp | None:
-        """Returns a time up to which readers see all that was written; None if the server is on its
-        own, which has no changes to tell."""
-        looks = {"find": self._commits.name, "limit": 1, "projection": {"_id": 1}}
-        answer = await settled(
-            self._commits.database.command(looks | {"readConcern": MAJORITY.document})
-        )
-        time: Timestamp | None = answer.get("operationTime")
-        return time
 
     async def _last(self, count: int, categories: Sequence[str]) -> list[Commit]:
         """Returns the last commits with events, by time."""
