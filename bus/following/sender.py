@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import timedelta
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 
@@ -133,9 +134,11 @@ class ReplayConsumer(BatchConsumer):
                 yield stream, list(commits)
 
     async def _send_streams(self, question: AskStreams, sender: "HistorySender") -> None:
+        """Sends what is durable: a follower keeps it, whatever is stored in its place later."""
+        read = partial(self._log.read_durable, limit=COMMITS_OF_A_STREAM)
         for stream, version in question.streams.items():
             if category_of(stream) == question.category:
-                while commits := await self._log.read(stream, version, COMMITS_OF_A_STREAM):
+                while commits := await read(stream, version):
                     await sender.send(commits, after=version)
                     version = commits[-1].last
 

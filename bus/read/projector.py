@@ -147,8 +147,7 @@ class Projector:
     async def apply_streams(self, streams: Iterable[str]) -> Applied:
         """Applies what the log holds of these streams after the versions reached, except parked
         ones. Raises: what `apply` raises."""
-        batch: Batch = {stream: [] for stream in streams if stream not in self._parked}
-        return await self._apply(batch)
+        return await self._apply({stream: [] for stream in streams if stream not in self._parked})
 
     async def look(self) -> None:
         """Learns which streams are parked, at most once in LOOK_EVERY seconds."""
@@ -298,7 +297,8 @@ class Projector:
         waits = bool(patience) and now - first_seen < patience
         tries = 0 if waits else (before.tries if before else 0) + 1
         later = clock.jittered(DELAYS[min(tries, len(DELAYS)) - 1])
-        delay = self._waiting_for(described.error) if waits else later
+        # Another release's workers try at once what waits for one.
+        wait = self._foreign.gap_within if described.error == EventMissing.__name__ else LOOK_EVERY
         if isinstance(failure.cause, UnknownMessage):
             self._unreadable[failure.stream] = failure.version
         parked = Parked(
@@ -306,7 +306,7 @@ class Projector:
             version=failure.version,
             error=described.error,
             tries=tries,
-            next_try=now + timedelta(seconds=delay),
+            next_try=now + timedelta(seconds=wait if waits else later),
             message=message,
             reason=described.reason,
             frames=described.frames,
@@ -339,10 +339,6 @@ class Projector:
         within = self._release_within if isinstance(cause, UnknownMessage) else 0.0
         return timedelta(seconds=within)
 
-    def _waiting_for(self, error: str) -> float:
-        """Returns the seconds until it is tried again; another release's workers try it at once."""
-        return self._foreign.gap_within if error == EventMissing.__name__ else LOOK_EVERY
-
     async def message_at(self, stream: str, version: int) -> str:
         """Returns the name of a stream's event, or "" if the log does not hold it."""
         for commit in await self._log.read(stream, after=version - 1, limit=1):
@@ -361,13 +357,18 @@ class Projector:
     ) -> list[Envelope]:
         """Returns the events that the log holds of a stream after a version.
 
+        A place outside of the log's store keeps what a failure takes from the log: it gets what has
+        arrived, which was durable before it was published, or what is durable now.
         Raises: StreamFailed if the log cannot be read as events, or lacks one before others that it
         holds or that have arrived.
         """
-        found: list[Envelope] = []
-        reached = version
+        found, reached = list[Envelope](), version
+        newest = max((envelope.version for envelope in arrived), default=0)
+        read = self._log.read if newest or not self.target.place else self._log.read_durable
         try:
-            for commit in await self._log.read(stream, after=version):
+            for commit in await read(stream, after=version):
+                if self.target.place and 0 < newest < commit.first:
+                    break
                 if commit.first > reached + 1:
                     raise self._lacking(stream, reached + 1, found)
                 for envelope in envelopes_of(commit, self._registry, after=reached):
@@ -375,7 +376,7 @@ class Projector:
                     reached = envelope.version
         except MessageError as error:
             raise StreamFailed(stream, reached + 1, error, found) from error
-        if reached < max((envelope.version for envelope in arrived), default=0):
+        if reached < newest:
             raise self._lacking(stream, reached + 1, found)
         return found
 

@@ -37,7 +37,7 @@ from bus.stores.collections import (
 )
 from bus.stores.documents.applying import apply
 from bus.stores.documents.updates import HIDDEN, VERSION, checked
-from bus.stores.event_log import Commit, ReadableLog
+from bus.stores.event_log import Commit, ReadableLog, Streams
 
 AT_ONCE = 1000
 """Documents in one insert."""
@@ -193,7 +193,7 @@ class Replay:
         return ()
 
 
-class LogUpTo:
+class LogUpTo(Streams):
     """A log that ends at a version of each stream."""
 
     def __init__(self, event_log: ReadableLog, heads: Mapping[str, int]) -> None:
@@ -201,9 +201,9 @@ class LogUpTo:
         self._heads = heads
 
     async def read(self, stream: str, after: int = 0, limit: int = 0) -> list[Commit]:
-        """Returns what `EventLog.read` does, up to the stream's version."""
+        """Returns what `EventLog.read_durable` does, up to the stream's version."""
         head = self._heads.get(stream, 0)
-        commits = await self._log.read(stream, after, limit)
+        commits = await self._log.read_durable(stream, after, limit)
         return [
             commit._replace(events=commit.events[: head - commit.first + 1])
             for commit in commits

@@ -121,6 +121,10 @@ class Streams(Protocol):
         """
         ...
 
+    async def read_durable(self, stream: str, after: int = 0, limit: int = 0) -> list[Commit]:
+        """Returns what `read` does, once nothing can take it back. Raises: StoreUnavailable."""
+        return await self.read(stream, after, limit)
+
 
 class ReadableLog(Streams, Protocol):
     """Commits by stream and by category, as the read deck reads them."""
@@ -325,18 +329,14 @@ class EventLog(StoredLog, Protocol):
 
     async def tally(self, without: Collection[str] = ()) -> list[EventCount]:
         """Counts the events in the log except those named `without`: by category, then by name.
-
-        For people: it reads the whole log.
-        """
+        For people: it reads the whole log."""
         ...
 
     async def conversation(
         self, correlation_id: str, since: datetime | None = None
     ) -> list[Commit]:
         """Returns all commits with a correlation id, from `since` on, by time, then by version.
-
-        For people: it reads all that was stored since then, or the whole log.
-        """
+        For people: it reads all that was stored since then, or the whole log."""
         ...
 
     def every(self, since: datetime | None = None) -> AsyncGenerator[StoredCommit, None]:

@@ -21,6 +21,9 @@ class RoutedLog(ReadableLog):
     async def read(self, stream: str, after: int = 0, limit: int = 0) -> list[Commit]:
         return await self._log_of(category_of(stream)).read(stream, after, limit)
 
+    async def read_durable(self, stream: str, after: int = 0, limit: int = 0) -> list[Commit]:
+        return await self._log_of(category_of(stream)).read_durable(stream, after, limit)
+
     async def scan(
         self, categories: Sequence[str], since: datetime | None = None
     ) -> AsyncIterator[Commit]:

@@ -11,19 +11,23 @@ from typing import Any
 import pytest
 from pymongo import WriteConcern
 
-from bus import Bus, Projection, Settings, Worker
-from bus.codec import event_frames
+from bus import Bus, Envelope, Projection, Settings, Worker
+from bus.codec import envelopes_of, event_frames
 from bus.errors import OutcomeUnknown, StoreUnavailable
 from bus.failures.give_up import GiveUp
 from bus.following.feeding import Feeding
+from bus.following.protocol import AskStreams
+from bus.following.sender import HistorySender, ReplayConsumer
 from bus.kafka import KafkaFeed
 from bus.read import sweeper
+from bus.read.projector import Projector
 from bus.read.sweeper import Sweeper
 from bus.stores.collections import Target
 from bus.stores.event_log import Commit, Recorded
 from bus.stores.mongo import MongoEventLog, connect, followed_log
 from bus.stores.mongo.clock import ServerClock
 from bus.stores.records import commit_document
+from bus.transports.base import Frame
 from bus.transports.feed import Fed
 from tests.databases import lent_client
 from tests.fault.conftest import Recovered
@@ -191,6 +195,58 @@ async def test_what_no_majority_held_during_a_sweep_is_found_by_a_later_one(
         await projector.close()
 
 
+async def test_what_may_yet_be_rolled_back_is_sent_to_no_follower(
+    replicas: MongoSet, amqp_url: str, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with build(settings_of(replicas, amqp_url, unique), Diary(), unique) as bus:
+        stream, sent = f"wallet-{unique}", list[int]()
+        replays = ReplayConsumer(
+            unique,
+            bus.runtime.event_log,
+            bus.runtime.transport,
+            bus.runtime.control,
+            GiveUp(bus.runtime),
+        )
+        sender = HistorySender("follower", bus.runtime.transport)
+
+        async def send(frame: Frame) -> None:
+            sent.append(int(frame.headers["version"]))
+
+        monkeypatch.setattr(sender, "_event", send)
+        question = AskStreams(
+            service="follower", category="wallet", token="token", streams={stream: 0}
+        )
+        async with one_held_and_one_not(bus, replicas, stream):
+            with suppress(*UNCLEAR):
+                await replays._send_streams(question, sender)
+            assert 2 not in sent
+        sent.clear()
+        await replays._send_streams(question, sender)
+        assert sent == [1, 2]
+
+
+async def test_what_may_yet_be_rolled_back_is_written_to_no_place_that_would_keep_it(
+    replicas: MongoSet, amqp_url: str, unique: str
+) -> None:
+    async with build(settings_of(replicas, amqp_url, unique), Diary(), unique) as bus:
+        projection, target = await wallets_of(bus)
+        here = bus.runtime.projector(projection, target, "here")
+        elsewhere = bus.runtime.projector(projection, target._replace(place="table"), "elsewhere")
+        stream = f"wallet-{unique}"
+        async with one_held_and_one_not(bus, replicas, stream):
+            assert await versions(here, stream) == [1, 2]
+            (arrived,) = envelopes_of(paid_into(stream, 1, TIME), projection.registry())
+            assert await versions(elsewhere, stream, arrived) == [1]
+            with pytest.raises(StoreUnavailable):
+                await versions(elsewhere, stream)
+        assert await versions(elsewhere, stream) == [1, 2]
+
+
+async def versions(projector: Projector, stream: str, *arrived: Envelope) -> list[int]:
+    """The versions that it would apply to heal the stream."""
+    return [envelope.version for envelope in await projector.from_log(stream, 0, arrived)]
+
+
 def settings_of(replicas: MongoSet, amqp_url: str, database: str) -> Settings:
     return Settings(amqp_url=amqp_url, mongo_url=replicas.url, mongo_db=database)
 
@@ -200,6 +256,15 @@ async def wallets_of(bus: Bus) -> tuple[Projection[Any], Target]:
     projection = next(one for one in bus.runtime.projections if one.name == "wallets")
     await bus.runtime.collections.prepare(projection.target())
     return projection, projection.target()
+
+
+@asynccontextmanager
+async def one_held_and_one_not(bus: Bus, replicas: MongoSet, stream: str) -> AsyncIterator[None]:
+    """Two commits of a stream: the second is the primary's alone until the end."""
+    await bus.runtime.event_log.append([paid_into(stream, 1, TIME)])
+    with following_stopped(await followers(replicas)):
+        await insert_at_primary(replicas, bus.runtime.service, paid_into(stream, 2, TIME))
+        yield
 
 
 def paid_into(stream: str, version: int, time: datetime) -> Commit:

@@ -40,6 +40,7 @@ OWN = {
     "bus.stores.mongo.appender": {"ATTEMPT_WITHIN", "Outcome", "PAUSE"},
     "bus.stores.mongo.client": {"Session", "Stuck"},
     "bus.stores.mongo.effects": {"INDEX_DIFFERS"},
+    "bus.stores.mongo.event_log": {"HELD_WITHIN", "PAUSE"},
     "bus.stores.mongo.failures": {"NO_REPLICA_SET"},
     "bus.stores.mongo.grouping": {"tell", "tell_error"},
     "bus.stores.mongo.loader": {"COMMITS_AT_A_TIME", "COMMITS_AT_ONCE", "Loader"},

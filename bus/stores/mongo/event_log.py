@@ -1,7 +1,6 @@
 """The event log in MongoDB: a document for each commit, journaled on a majority of servers."""
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -12,7 +11,6 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import IndexModel
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 
-from bus.common import clock
 from bus.errors import InvalidMessage, OutcomeUnknown, StoreUnavailable, Unavailable
 from bus.observe.loops import Loops
 from bus.stores.event_log import (
@@ -25,7 +23,6 @@ from bus.stores.event_log import (
     StoredCommit,
 )
 from bus.stores.mongo.client import Client, MongoSession, Unanswered, bounded
-from bus.stores.mongo.client import Collection as MongoCollection
 from bus.stores.mongo.clock import ServerClock
 from bus.stores.mongo.copies import Copies
 from bus.stores.mongo.failures import (
@@ -63,8 +60,6 @@ PENDING = IndexModel([("pending", 1), ("time", 1)], partialFilterExpression={"pe
 
 MOST_TRANSACTIONS = 16
 TRANSACTION_WITHIN = 10.0
-HELD_WITHIN = 5.0
-PAUSE = 0.02
 
 
 class MongoEventLog(MongoLog, EventLog):
@@ -274,19 +269,12 @@ class MongoEventLog(MongoLog, EventLog):
     async def find(self, command_id: str) -> list[Commit]:
         """Returns them only once a majority holds them, because a receipt is a promise. Raises:
         StoreUnavailable."""
-        deadline = time.monotonic() + HELD_WITHIN
-        while found := await self._find(self._latest, command_id):
-            if await self._find(self._commits, command_id) == found:
-                return found
-            if time.monotonic() > deadline:
-                raise StoreUnavailable(f"MongoDB: no majority holds {command_id} yet")
-            await asyncio.sleep(clock.jittered(PAUSE))
-        return []
+        return await self._once_held(partial(self._find, command_id), command_id)
 
-    async def _find(self, commits: MongoCollection, command_id: str) -> list[Commit]:
+    async def _find(self, command_id: str) -> list[Commit]:
         further = {"$gt": f"{command_id}/", "$lt": f"{command_id}0"}
         async with reading():
-            documents = await commits.find(
+            documents = await self._latest.find(
                 {"$or": [{"_id": command_id}, {"_id": further}]}
             ).to_list(None)
         found = [commit_from(row) for row in documents if is_of_command(row["_id"], command_id)]

@@ -1,13 +1,18 @@
 """Commits in one collection, read as the read deck does: by stream, by category, in pages."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 import bson
 from bson import Timestamp
 from pymongo import IndexModel
 
+from bus.common import clock
 from bus.data.payload import Document
+from bus.errors import StoreUnavailable
 from bus.observe.health import Examined, Finding
 from bus.stores.event_log import Commit, StoredLog
 from bus.stores.mongo.client import (
@@ -31,6 +36,8 @@ INDEXES = [
 OPEN_WITHIN = 30.0
 COUNT_WITHIN = 60.0
 """Seconds: a server counts about a million commits in one."""
+HELD_WITHIN = 5.0
+PAUSE = 0.02
 PAGE = 1000
 
 UNSURE = timedelta(seconds=2)
@@ -83,6 +90,33 @@ class MongoLog(StoredLog, Examined):
             before = await self._read({"stream": stream, "first": {"$lte": after}}, -1, 1)
             found = [commit for commit in before if commit.last > after] + found
         return found[:limit] if limit else found
+
+    async def read_durable(self, stream: str, after: int = 0, limit: int = 0) -> list[Commit]:
+        return await self._once_held(partial(self.read, stream, after, limit), stream)
+
+    async def _once_held(
+        self, read: Callable[[], Awaitable[list[Commit]]], what: str
+    ) -> list[Commit]:
+        """Returns what is read at the primary, once a majority holds the last of it, and so all. (A
+        followed event may be older than the one before it; but if it is lost it comes again.)
+
+        It waits for that, and leaves nothing out: a new primary does not know it for a moment.
+        Raises: StoreUnavailable.
+        """
+        deadline = time.monotonic() + HELD_WITHIN
+        while found := await read():
+            if await self._is_held(found[-1]):
+                return found
+            if time.monotonic() > deadline:
+                raise StoreUnavailable(f"MongoDB: no majority holds {what} yet")
+            await asyncio.sleep(clock.jittered(PAUSE))
+        return []
+
+    async def _is_held(self, commit: Commit) -> bool:
+        async with reading():
+            held = await self._commits.find_one({"_id": commit.id})
+        # Another one may have taken its id after it was rolled back.
+        return held is not None and commit_from(held) == commit
 
     async def _read(self, filter: Document, direction: int, limit: int) -> list[Commit]:
         async with reading():
