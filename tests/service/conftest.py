@@ -21,6 +21,16 @@ def real_settings(request: pytest.FixtureRequest, unique: str) -> Settings:
     return Settings(amqp_url=amqp, mongo_url=mongo, mongo_db=unique)
 
 
+@pytest.fixture(autouse=True)
+def patient_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A query that is to include what a receipt tells of waits longer than by default, on a machine
+    that may be busy, unless the test says how long."""
+    defaults = Bus.query.__kwdefaults__
+    assert defaults
+    assert "timeout" in defaults
+    monkeypatch.setitem(defaults, "timeout", 30.0)
+
+
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch, real_settings: Settings) -> Settings:
     """Those of the real services, which commands read from the environment, too. They log as in a
@@ -59,8 +69,11 @@ async def api(bus: Bus) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def client_of(bus: Bus) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(create_app(bus))
-    return httpx.AsyncClient(transport=transport, base_url="http://jobboard")
+    """A client that waits for what a receipt tells of as long as it may."""
+    transport, headers = httpx.ASGITransport(create_app(bus)), {"Prefer": "wait=30"}
+    return httpx.AsyncClient(
+        transport=transport, base_url="http://jobboard", headers=headers, timeout=60
+    )
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -54,11 +55,11 @@ class WalletService:
         return Diary()
 
     @pytest.fixture
-    def make(self, settings: Settings, diary: Diary, unique: str) -> Callable[[], Bus]:
-        return lambda: build(settings, diary, unique)
+    def make(self, settings: Settings, diary: Diary, unique: str) -> Callable[..., Bus]:
+        return partial(build, settings, diary, unique)
 
     @pytest.fixture
-    async def bus(self, make: Callable[[], Bus]) -> AsyncIterator[Bus]:
+    async def bus(self, make: Callable[..., Bus]) -> AsyncIterator[Bus]:
         async with make() as bus:
             yield bus
 
@@ -144,7 +145,7 @@ class DeliveryContract(WalletService):
         assert all(letter["reason"] and letter["body"] for letter in letters)
 
     async def test_a_bad_copy_of_a_good_event_is_replaced_by_the_logs(
-        self, make: Callable[[], Bus]
+        self, make: Callable[..., Bus]
     ) -> None:
         async with make() as bus:
             bus.runtime.publisher._open = False
@@ -173,20 +174,22 @@ class DeliveryContract(WalletService):
             assert found == WalletView(id="a", total=6)
 
     async def test_event_handlers_run_at_once_but_in_order_for_each_stream(
-        self, bus: Bus, worker: Worker, diary: Diary
+        self, make: Callable[..., Bus], diary: Diary
     ) -> None:
         diary.open.clear()
-        for _ in range(5):
-            await asyncio.gather(
-                *(bus.execute(Pay(wallet_id=f"w{n}", amount=1)) for n in range(20))
-            )
-        await until(lambda: diary.running == 8, "8 handlers at once")
-        diary.open.set()
-        await until(lambda: len(diary.seen) == 100, "100 events handled")
+        async with make(time_limit=60.0) as bus, Worker(bus):
+            for _ in range(5):
+                await asyncio.gather(
+                    *(bus.execute(Pay(wallet_id=f"w{n}", amount=1)) for n in range(20))
+                )
+            await until(lambda: diary.running == 8, "8 handlers at once")
+            diary.open.set()
+            await until(lambda: len(diary.seen) == 100, "100 events handled")
         assert diary.most_running == 8
         for n in range(20):
             assert [v for s, v in diary.seen if s == f"wallet-w{n}"] == [1, 2, 3, 4, 5]
 
+    @pytest.mark.usefixtures("late_relay")
     async def test_what_a_handler_sends_is_carried_out_once_however_often_it_runs(
         self, bus: Bus, worker: Worker, diary: Diary
     ) -> None:
@@ -220,25 +223,26 @@ class DeliveryContract(WalletService):
         assert len(await bus.runtime.event_log.read("wallet-a")) == 1
 
     async def test_a_stopping_worker_finishes_what_it_handles_and_leaves_the_rest(
-        self, bus: Bus, make: Callable[[], Bus], diary: Diary
+        self, make: Callable[..., Bus], diary: Diary
     ) -> None:
         diary.open.clear()
-        for n in range(20):
-            await bus.execute(Pay(wallet_id=f"w{n}", amount=1))
-        async with Worker(bus) as worker:
-            await until(lambda: diary.running == 8, "8 handlers at once")
-            stopping = asyncio.create_task(worker.stop())
-            await bus.execute(Pay(wallet_id="late", amount=1))
-            for _ in range(10):
-                await asyncio.sleep(0.01)
-            diary.open.set()
-            await stopping
-        assert diary.running == 0
-        handled = len(diary.seen)
-        assert handled == 8
-        async with Worker(bus):
-            await until(lambda: len(diary.seen) >= 21, "the rest is handled by the next worker")
-        assert len(set(diary.seen)) == len(diary.seen) == 21
+        async with make(time_limit=60.0) as bus:
+            for n in range(20):
+                await bus.execute(Pay(wallet_id=f"w{n}", amount=1))
+            async with Worker(bus) as worker:
+                await until(lambda: diary.running == 8, "8 handlers at once")
+                stopping = asyncio.create_task(worker.stop())
+                await bus.execute(Pay(wallet_id="late", amount=1))
+                for _ in range(10):
+                    await asyncio.sleep(0.01)
+                diary.open.set()
+                await stopping
+            assert diary.running == 0
+            handled = len(diary.seen)
+            assert handled == 8
+            async with Worker(bus):
+                await until(lambda: len(diary.seen) >= 21, "the rest is handled by the next worker")
+            assert len(set(diary.seen)) == len(diary.seen) == 21
 
     async def test_a_parked_stream_is_tried_again_though_nothing_arrives(
         self, bus: Bus, diary: Diary

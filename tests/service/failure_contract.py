@@ -1,6 +1,7 @@
 """What a worker does about handlers that fail, on any pair of transport and stores."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -95,17 +96,18 @@ class FailureContract(WalletService):
         assert {stream for stream, _ in diary.seen} == {f"wallet-{mood}" for mood in handled}
 
     async def test_time_in_which_another_handler_blocks_the_loop_is_not_ones_own(
-        self, bus: Bus, worker: Worker, diary: Diary
+        self, make: Callable[..., Bus], diary: Diary
     ) -> None:
         diary.open.clear()
-        await bus.execute(Pay(wallet_id="a", amount=1))
-        await until(lambda: diary.running == 1, "it is being handled, for three seconds at most")
-        await bus.execute(Pay(wallet_id="b", amount=1, mood="blocks"))
-        await until(lambda: diary.running == 2, "the other one has blocked the loop so long")
-        diary.open.set()
-        both = {("wallet-a", 1), ("wallet-b", 1)}
-        await until(lambda: set(diary.seen) == both, "both are handled")
-        assert await bus.runtime.control.dead_letters() == []
+        async with make(time_limit=6.0) as bus, Worker(bus):
+            await bus.execute(Pay(wallet_id="a", amount=1))
+            await until(lambda: diary.running == 1, "it is being handled, for six seconds at most")
+            await bus.execute(Pay(wallet_id="b", amount=1, mood="blocks for long"))
+            await until(lambda: diary.running == 2, "the other one has blocked the loop so long")
+            diary.open.set()
+            both = {("wallet-a", 1), ("wallet-b", 1)}
+            await until(lambda: set(diary.seen) == both, "both are handled")
+            assert await bus.runtime.control.dead_letters() == []
 
     async def test_a_message_on_the_delay_ladder_lets_others_pass(
         self, bus: Bus, worker: Worker, diary: Diary

@@ -211,17 +211,14 @@ class LiveContract:
             await until(lambda: seen, "the first answer")
             began = time.monotonic()
             paid = 0
-            while time.monotonic() - began < 2:
+            while (spent := time.monotonic() - began) < 2 or (spent < 60 and len(asked.times) < 6):
                 await paid_into(bus, 3)
                 paid += 3
                 await asyncio.sleep(0.01)
             seconds = time.monotonic() - began
             await until(lambda: seen[-1] == (3, paid), "the last answer")
             assert 5 < len(asked.times) <= 10 * seconds + 2
-            await until(lambda: time.monotonic() - asked.times[-1] > 0.5, "the asking ends")
-            asked.times.clear()
-            await asyncio.sleep(1.5)
-            assert asked.times == []
+            await until(lambda: time.monotonic() - asked.times[-1] > 1.5, "the asking ends")
 
     async def test_two_projections_are_watched_at_once(self, bus: Bus) -> None:
         async with watching(bus.watch(Both())) as seen:

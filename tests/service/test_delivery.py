@@ -1,4 +1,5 @@
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -39,5 +40,5 @@ class TestDeliveryWithAClientOfTheServicesOwn(TestDelivery):
         diary: Diary,
         unique: str,
         client: AsyncMongoClient[dict[str, Any]],
-    ) -> Callable[[], Bus]:
-        return lambda: build(settings, diary, unique, client=client)
+    ) -> Callable[..., Bus]:
+        return partial(build, settings, diary, unique, client=client)

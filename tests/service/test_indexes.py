@@ -11,7 +11,7 @@ from pymongo import AsyncMongoClient
 from bus import Bus, ConfigurationError, Index, Projection, Settings, Update, Worker
 from bus.stores.collections import Target
 from tests.service.wallet import Paid, Pay, Wallet, build
-from tests.waiting import until
+from tests.waiting import problems, until
 
 
 class Owed(BaseModel):
@@ -41,8 +41,8 @@ async def database(settings: Settings) -> AsyncIterator[Any]:
         yield client[settings.mongo_db]
 
 
-async def problems(bus: Bus) -> dict[str, str]:
-    return {one.part: one.what for one in (await bus.health()).problems}
+async def told_of(bus: Bus) -> dict[str, str]:
+    return {one.part: one.what for one in await problems(bus)}
 
 
 async def test_a_changed_index_is_told_with_its_remedy_and_all_projections_go_on(
@@ -50,20 +50,20 @@ async def test_a_changed_index_is_told_with_its_remedy_and_all_projections_go_on
 ) -> None:
     plain = Index((("paid", 1),))
     async with with_index(settings, unique, plain) as bus:
-        assert await problems(bus) == {}
+        assert await told_of(bus) == {}
     async with with_index(settings, unique, plain._replace(unique=True)) as bus, Worker(bus):
         await bus.execute(Pay(wallet_id="a", amount=1))
         collections = bus.runtime.collections
         for name in ("owed", "wallets"):
             documents = collections.documents(Target(name, f"{name}__v1", True))
             await until(partial(documents.find_one, {"_id": "a"}), f"{name} goes on")
-        told = await problems(bus)
+        told = await told_of(bus)
         assert "'paid_1' of the collection 'owed__v1'" in told["collection owed"]
         assert "db.getCollection('owed__v1').dropIndex('paid_1')" in told["collection owed"]
         await database["owed__v1"].drop_index("paid_1")
 
         async def mended() -> bool:
-            return await problems(bus) == {}
+            return await told_of(bus) == {}
 
         await until(mended, "it is made anew")
         assert (await database["owed__v1"].index_information())["paid_1"]["unique"]
@@ -75,7 +75,7 @@ async def test_an_index_that_documents_do_not_allow_is_told(
     await database["owed__v1"].insert_many([{"paid": True}, {"paid": True}])
     index = Index((("paid", 1),), unique=True)
     async with with_index(settings, unique, index) as bus:
-        assert "hold the same twice" in (await problems(bus))["collection owed"]
+        assert "hold the same twice" in (await told_of(bus))["collection owed"]
 
 
 async def test_an_index_of_the_log_that_exists_otherwise_is_told_with_its_remedy(

@@ -43,7 +43,7 @@ async def serving(settings: Settings, name: str, *, works: bool = True) -> Async
     app = create_app(bus, worker=Worker(bus) if works else None)
     server = Server(app, LOOPBACK, port)
     task = asyncio.create_task(server.serve())
-    async with httpx.AsyncClient(base_url=f"http://{LOOPBACK}:{port}") as client:
+    async with httpx.AsyncClient(base_url=f"http://{LOOPBACK}:{port}", timeout=60) as client:
         running = Running(server, task, bus, client)
         await until(lambda: server.started, "the server has started")
         try:

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -34,6 +34,7 @@ from bus import (
 from bus.common import clock
 from bus.stores.event_log import Commit
 from bus.stores.sql import SqlEventLog, connect
+from bus.stores.sql.sessions.joining import JoinedSession
 from bus.write.relay import Relay
 from tests.waiting import until
 from tools.services import statements
@@ -250,12 +251,22 @@ async def test_versions_go_on_within_one_transaction_and_after_it(
 
 
 async def test_of_two_that_meet_in_a_stream_one_is_told(
-    bus: Bus, sessions: Sessions, published: list[str]
+    bus: Bus, sessions: Sessions, published: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    heads, read = JoinedSession.heads, asyncio.Event()
+
+    async def noted(joined: JoinedSession, streams: Sequence[str]) -> dict[str, int]:
+        found = await heads(joined, streams)
+        if joined._session is second:
+            read.set()
+        return found
+
+    monkeypatch.setattr(JoinedSession, "heads", noted)
     async with sessions() as first, sessions() as second:
         await place(bus, first, "1")
+        await second.connection()
         session = asyncio.ensure_future(add(bus, second, "1"))
-        await asyncio.sleep(0.2)
+        await asyncio.wait_for(read.wait(), 60)
         await first.commit()
         with pytest.raises(ConcurrencyError, match="roll the session back and do all of it again"):
             await session

@@ -13,6 +13,8 @@ from bus.stores.session import own_target
 from tests.service.bookkeeping import Service, drained
 from tests.waiting import until
 
+pytestmark = pytest.mark.usefixtures("late_relay")
+
 
 @pytest.fixture
 async def service(settings: Settings, unique: str) -> AsyncIterator[Service]:

@@ -261,6 +261,7 @@ async def test_a_lost_reply_is_got_by_repeating_with_the_same_id(idle: Bus, desk
     async with Worker(forgetful):
         with pytest.raises(OutcomeUnknown):
             await idle.request(Book(room_id="r1", day=DAY), id="b1", timeout=1)
+        await until(lambda: forgetful.lost, "the reply is lost")
     assert [frame.id for frame in forgetful.lost] == ["b1"]
     async with Worker(idle):
         receipt = await idle.request(Book(room_id="r1", day=DAY), id="b1")

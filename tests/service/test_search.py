@@ -11,7 +11,6 @@ import pytest
 from bus import (
     Bus,
     DeadLetters,
-    ProjectionError,
     Projections,
     Recovery,
     Settings,
@@ -49,14 +48,6 @@ class TestSearch(Brisk):
             return read >= set(collections)
 
         await until(are_read, f"{collections} are read", within=60)
-
-    async def rolled_back(self, bus: Bus, name: str) -> bool:
-        try:
-            return await Projections(bus).rollback(name) == f"{name}__v1"
-        except ProjectionError as error:
-            if "try again in" not in str(error):
-                raise
-            return False
 
     async def test_a_search_finds_what_the_receipt_tells_of(self, make: Callable[..., Bus]) -> None:
         async with make() as bus, Worker(bus):
@@ -244,7 +235,7 @@ class TestSearch(Brisk):
         async with service(settings, unique, "http://127.0.0.1:9") as bus, Worker(bus):
             receipt = await post(bus, ["j1"])
             with pytest.raises(StoreUnavailable, match=r"127.0.0.1:9 cannot be reached"):
-                await bus.query(FindJobs(word="baker"), after=receipt)
+                await bus.query(FindJobs(word="baker"), after=receipt, timeout=5)
             assert not await DeadLetters(bus).streams()
 
     async def test_an_index_that_is_somebody_elses_stops_its_projection_alone(
@@ -258,7 +249,7 @@ class TestSearch(Brisk):
             told = [problem.what for problem in (await bus.health()).problems]
             assert any("is not the bus's, and is left as it is" in what for what in told)
             with pytest.raises(StoreUnavailable, match="left as it is"):
-                await bus.query(FindJobs(word="baker"), after=receipt)
+                await bus.query(FindJobs(word="baker"), after=receipt, timeout=5)
             steps: list[str] = []
             assert (await Recovery(bus, steps.append).run()).rebuilt == ()
             assert [step for step in steps if "is passed over" in step and "left as it is" in step]
@@ -267,7 +258,7 @@ class TestSearch(Brisk):
 
             async def is_found() -> bool:
                 with suppress(StoreUnavailable):
-                    return bool(await bus.query(FindJobs(word="baker"), after=receipt))
+                    return bool(await bus.query(FindJobs(word="baker"), after=receipt, timeout=5))
                 return False
 
             await until(is_found, "the index is made and filled", within=60)

@@ -139,15 +139,24 @@ async def test_an_aggregate_is_moved_to_its_state_and_back_twice_while_commands_
         await old.execute(Fill(vacancy_id=f"v{number}", amount=number))
         sums[f"v{number}"] = number
     writing: list[Bus] = [old]
+    turns = [0, 0, 0]
 
-    async def write() -> None:
+    async def write(writer: int) -> None:
         while not stop:
             id, amount = f"v{chance.randrange(70)}", chance.randrange(9)
             await chance.choice(writing).execute(Fill(vacancy_id=id, amount=amount))
             sums[id] = sums.get(id, 0) + amount
+            turns[writer] += 1
             await asyncio.sleep(0)
 
-    writers = [asyncio.create_task(write()) for _ in range(3)]
+    async def each_has_turned() -> None:
+        began = [*turns]
+        await until(
+            lambda: all(now > then for now, then in zip(turns, began, strict=True)),
+            "each writer ends what it had begun",
+        )
+
+    writers = [asyncio.create_task(write(writer)) for writer in range(len(turns))]
     new = await releases.open(BY_STATE)
     try:
         for _ in range(2):
@@ -156,7 +165,7 @@ async def test_an_aggregate_is_moved_to_its_state_and_back_twice_while_commands_
             with pytest.raises(NotBuilt, match="bus aggregates store APP Vacancy"):
                 await new.execute(CloseIn(city="Bonn"))
             writing[:] = [new]
-            await asyncio.sleep(0.05)  # commands of the older release end
+            await each_has_turned()  # commands of the older release have ended
             stored = await Aggregates(new).store("Vacancy")
             if not stored.complete:  # one was late
                 assert stored.behind

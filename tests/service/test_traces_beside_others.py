@@ -75,8 +75,9 @@ async def test_spans_of_mongodb_are_beneath_those_of_handlers_and_none_of_idle_p
         with spans.tracer.start_as_current_span("POST /payments") as request:
             receipt = await bus.execute(Pay(wallet_id="a", amount=1))
             await bus.query(GetWallet(wallet_id="a"), after=receipt)
-        await until(lambda: spans.named("project wallets"), "it is projected")
+        await until(lambda: spans.named(f"ack {unique}.wallets"), "it is projected")
         await until(lambda: spans.named(f"ack {unique}.thanking"), "it is handled")
+        await until(lambda: spans.named(f"send {unique}.events:wallet.Paid"), "it was sent")
         query = spans.one("query GetWallet")
         read = [one for one in of_mongodb(spans) if one.parent and one.name.endswith(".find")]
         assert place(query)[1] in {one.parent.span_id for one in read if one.parent}

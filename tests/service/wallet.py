@@ -154,16 +154,18 @@ def build(
     diary: Diary | None = None,
     service: str = "wallets",
     also: Sequence[Projection[Any]] = (),
+    time_limit: float = 3.0,
     **more: Any,
 ) -> Bus:
-    """The bus of the wallets, and of further projections; a fresh set of routers each time."""
+    """The bus of the wallets, and of further projections; a fresh set of routers each time. A test
+    that holds handlers back gives them a longer `time_limit`, in seconds."""
     diary = diary or Diary()
     commands = payments(retry=FEW)
     thanking = Router(
         "thanking",
         concurrency=8,
         retry={Exception: FEW, Hopeless: ONCE, TimeoutError: ONCE},
-        time_limit=3.0,
+        time_limit=time_limit,
     )
     complaints = Router("complaints", retry=ONCE)
     wallets = Projection("wallets", of=[Wallet], view=WalletView)
