@@ -41,6 +41,11 @@ async def problems(bus: Bus) -> list[HealthProblem]:
     return [one for one in (await bus.health()).problems if one.part != "event loop"]
 
 
+async def is_well(bus: Bus) -> bool:
+    """Whether there are no such problems."""
+    return not await problems(bus)
+
+
 async def in_parts(work: Iterable[Awaitable[Any]], *, of: int = 200) -> None:
     """Awaits all of it, so many at once: each has a deadline, and thousands that come together
     spend theirs waiting for one another."""

@@ -241,7 +241,7 @@ async def works(settings: Settings, service: str) -> None:
         receipt = await bus.execute(Pay(wallet_id="a", amount=1, mood="needs the ladder"))
         await bus.send(Pay(wallet_id="b", amount=2))
         await bus.execute(Pay(wallet_id="c", amount=3, mood="always fails"))
-        wallet = await bus.query(GetWallet(wallet_id="a"), after=receipt)
+        wallet = await bus.query(GetWallet(wallet_id="a"), after=receipt, timeout=30)
         assert wallet is not None
         assert wallet.total == 1
         handled = {("wallet-a", 1), ("wallet-b", 1)}

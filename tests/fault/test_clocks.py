@@ -20,7 +20,7 @@ from bus.testing import HeldTime, ambient_source, chaos
 from bus.write.relay import Relay
 from tests.fault import payments
 from tests.service.wallet import Diary, GetWallet, Pay, WalletView, build
-from tests.waiting import until
+from tests.waiting import patience, until
 
 HOUR = 3600.0
 HOURS = 3 * HOUR
@@ -60,7 +60,7 @@ async def test_the_databases_leases_follow_its_own_clock(
 ) -> None:
     async with build(real_settings, Diary(), unique) as bus:
         control = bus.runtime.control
-        assert await control.lease("relay", "a", 0.3)
+        assert await control.lease("relay", "a", 5 * patience())
         for jump in (HOURS, -2 * HOURS):
             frozen_time.advance(jump)
             assert not await control.lease("relay", "$b", 10)

@@ -17,7 +17,7 @@ from bus.transports.base import Frame, Inbox
 from bus.transports.rabbitmq import RabbitTransport
 from bus.transports.rabbitmq.publish_channel import FRAMES_AT_ONCE
 from bus.transports.topology import Queue, Topology, projection_queues
-from tests.waiting import patience
+from tests.waiting import patience, until
 from tools.faults import Proxy
 from tools.services.rabbitmq import RabbitMQNode
 
@@ -282,7 +282,8 @@ async def test_a_peer_that_says_nothing_ends_opening_in_time_and_names_no_passwo
 async def test_a_wrong_password_is_told_without_it(
     proxy: Proxy, unique: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    transport = RabbitTransport([wrong(proxy.url)], service=unique, connect_timeout=2)
+    within = 5 * patience()
+    transport = RabbitTransport([wrong(proxy.url)], service=unique, connect_timeout=within)
     try:
         with pytest.raises(TransportUnavailable, match="ACCESS_REFUSED") as raised:
             await transport.open()
@@ -293,7 +294,7 @@ async def test_a_wrong_password_is_told_without_it(
 
 async def test_a_broker_that_comes_later_is_found(proxy: Proxy, unique: str, queue: Queue) -> None:
     await proxy.shut()
-    transport = RabbitTransport([proxy.url], service=unique, connect_timeout=0.2)
+    transport = RabbitTransport([proxy.url], service=unique, connect_timeout=2 * patience())
     try:
         with pytest.raises(TransportUnavailable):
             await transport.open()
@@ -344,13 +345,14 @@ async def test_random_cuts_lose_no_confirmed_message(
 async def test_without_a_broker_nothing_waits_for_ever(
     proxy: Proxy, opened: Opened, queue: Queue
 ) -> None:
-    transport = await opened(proxy.url, connect_timeout=0.3)
+    within = 2 * patience()
+    transport = await opened(proxy.url, connect_timeout=within)
     inbox = await transport.inbox(queue.name, prefetch=10)
     await transport.publish([event(1)])
     taken = await take(inbox, 1)
     await proxy.shut()
     await eventually(lambda: unhealthy(transport), "the loss is noticed")
-    async with asyncio.timeout(3 * patience()):
+    async with asyncio.timeout(10 * within):
         failures = await transport.publish([event(2)])
         assert isinstance(failures[event(2).id], TransportUnavailable)
         for counting in (transport.depth(queue.name), transport.consumers(queue.name)):
@@ -368,13 +370,13 @@ async def test_without_a_broker_nothing_waits_for_ever(
 async def test_a_half_open_connection_is_noticed(
     proxy: Proxy, opened: Opened, queue: Queue
 ) -> None:
-    transport = await opened(proxy.url, heartbeat=1, connect_timeout=1)
+    transport = await opened(proxy.url, heartbeat=1, connect_timeout=2 * patience())
     inbox = await transport.inbox(queue.name, prefetch=10)
     proxy.mute = True
     proxy.half_open()
     await eventually(lambda: unhealthy(transport), "the silence is noticed")
     proxy.mute = False
-    await eventually(lambda: healthy(transport), "the connections are back")
+    await until(lambda: healthy(transport), "the connections are back")
     assert await transport.publish([event(1)]) == {}
     assert numbers(await take(inbox, 1)) == [1]
 

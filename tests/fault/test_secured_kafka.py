@@ -176,7 +176,7 @@ async def test_who_was_not_let_in_leaves_no_socket_behind(certificates: Certific
         url = f"kafka://127.0.0.1:{port}/?tls=true&cafile={certificates.authority}"
         with pytest.raises(StoreUnavailable):
             await prepared(KafkaTopic("any", url=url))
-        assert len(closed) == 2
+        await until(lambda: len(closed) == 2, "both have said farewell")
         listening.shutdown(socket.SHUT_RDWR)
         await answering
 

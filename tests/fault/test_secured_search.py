@@ -27,7 +27,7 @@ from bus.stores.search import SearchIndex
 from bus.stores.search.place import SearchPlace
 from tests.fault.certificates import Certificates
 from tests.service.searching import CountTowns, FindJobs, post, service
-from tests.waiting import problems, until
+from tests.waiting import is_well, until
 from tools.services.jars.search import call
 
 SECRET = "pä%/:ss-€7-Wqx-beyond-chance"
@@ -171,7 +171,7 @@ async def test_what_is_searched_goes_by_tls_and_with_a_password(
         receipt = await post(bus, [f"j{number}" for number in range(5)])
         assert len(await bus.query(FindJobs(word="baker"), after=receipt, timeout=60)) == 5
         assert await bus.query(CountTowns(), after=receipt, timeout=60) == {"Bern": 5}
-        assert not await problems(bus)
+        await until(lambda: is_well(bus), "health tells of nothing")
         without_password(shown(bus) + caplog.text)
     assert keeper.let_in
     assert not keeper.kept_out
@@ -202,10 +202,7 @@ async def test_who_has_a_wrong_password_waits_for_the_right_one_and_nothing_is_g
         keeper.change(SECRET)
         await until(lambda: are_found(bus, receipt, "before", "meanwhile"), "what came since")
 
-        async def is_well() -> bool:
-            return not await problems(bus)
-
-        await until(is_well, "health to be well again")
+        await until(lambda: is_well(bus), "health to be well again")
         await nothing_is_given_up(bus)
         without_password(shown(bus, refused.value, told) + caplog.text)
     assert keeper.kept_out

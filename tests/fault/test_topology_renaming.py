@@ -165,6 +165,11 @@ async def test_a_renaming_is_refused_while_the_old_queue_is_consumed(
 ) -> None:
     async with build(settings, unique) as old:
         async with Worker(old):
+
+            async def is_consumed() -> bool:
+                return await old.runtime.transport.consumers(f"{unique}.tallies") == 1
+
+            await until(is_consumed, "the old queue is consumed")
             with pytest.raises(TransportUnavailable, match="tallies is consumed"):
                 await applied(settings, unique)
         outcome = await applied(settings, unique)
