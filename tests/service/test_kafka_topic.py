@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from bus import ConfigurationError, Projections, Settings, Worker
+from bus import ConfigurationError, HealthProblem, Projections, Settings, Worker
 from bus.kafka import KafkaTopic
 from tests.service.sending import (
     Paid,
@@ -111,7 +111,11 @@ async def test_what_differs_from_the_declaration_is_told_and_streams_keep_their_
         await until(lambda: places_in(kafka_server, unique), "the first events")
     other = sink(2, timedelta(days=1))
     async with bank(real_settings, unique, other) as bus, Worker(bus):
-        (problem,) = [p for p in (await bus.health()).problems if "collection" in p.part]
+
+        async def told() -> list[HealthProblem]:
+            return [p for p in (await bus.health()).problems if "collection" in p.part]
+
+        (problem,) = await until(told, "what differs")
         assert "it has 3 partitions, and 2 are declared; declare partitions=3" in problem.what
         assert "retention.ms is -1, and 86400000 is declared" in problem.what
     async with bank(real_settings, unique, sink(4)) as bus, Worker(bus):
