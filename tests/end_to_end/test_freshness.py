@@ -25,8 +25,10 @@ ROUNDS = 20
 async def api(
     settings: Settings, service: str, log: Path, *options: str
 ) -> AsyncIterator[httpx.AsyncClient]:
-    process = ApiProcess(settings, service, log, *options)
-    async with process, httpx.AsyncClient(base_url=process.url, timeout=30) as client:
+    """A client of an API of its own, which waits for what a receipt tells of as long as it may."""
+    process, headers = ApiProcess(settings, service, log, *options), {"Prefer": "wait=30"}
+    client = httpx.AsyncClient(base_url=process.url, headers=headers, timeout=60)
+    async with process, client:
         await process.ready()
         yield client
 
@@ -78,8 +80,9 @@ async def test_while_the_worker_is_off_the_answer_says_so_in_time(
             assert answer.json()["detail"] == "try again in a while"
             assert wait <= took < wait + 4 * patience()
         assert (await reader.get(JOBS)).json()["total"] == 0
-        async with worker(real_settings, unique, tmp_path / "worker"):
-            board = await reader.get(JOBS, headers={**receipt, "Prefer": "wait=30"})
+        async with worker(real_settings, unique, tmp_path / "worker") as projecting:
+            await projecting.ready()
+            board = await reader.get(JOBS, headers=receipt)
             assert board.json()["total"] == 1
 
 
@@ -88,7 +91,7 @@ async def test_sigterm_ends_an_api_with_open_streams_at_once(
     real_settings: Settings, unique: str, tmp_path: Path, options: list[str]
 ) -> None:
     process = ApiProcess(real_settings, unique, tmp_path / "api", *options)
-    async with process, httpx.AsyncClient(base_url=process.url) as client:
+    async with process, httpx.AsyncClient(base_url=process.url, timeout=60) as client:
         await process.ready()
         async with client.stream("GET", f"{JOBS}/live") as answer:
             lines = answer.aiter_lines()

@@ -102,14 +102,19 @@ def has(process: ServiceProcess, event: str, count: int = 1) -> bool:
     return [line["event"] for line in lines_of(process)].count(event) >= count
 
 
+def about(process: ServiceProcess, event: str) -> int:
+    """How many messages such lines are about."""
+    return len({line["message_id"] for line in lines_of(process) if line["event"] == event})
+
+
 async def test_each_line_is_json_and_each_happening_is_as_many_lines_as_the_page_says(
     three: Three,
 ) -> None:
     for number, mood in enumerate(MOODS):
         await three.pay(f"w{number}", mood)
     await three.fail()
-    await until(lambda: has(three.worker, "gave_up", 2), "two are given up", within=60)
-    await until(lambda: has(three.worker, "retried", 2), "two go by the ladder", within=60)
+    await until(lambda: about(three.worker, "gave_up") == 2, "two are given up", within=60)
+    await until(lambda: about(three.worker, "retried") == 2, "two go by the ladder", within=60)
     await asyncio.to_thread(three.broker.stop)
     for process in (three.api, three.worker, three.relay):
         await until(partial(has, process, "rabbitmq_away", 2), "it is missed", within=60)
@@ -150,13 +155,10 @@ async def test_each_line_is_json_and_each_happening_is_as_many_lines_as_the_page
         for either in (("warning", "not_published"), ("info", "publishing_again")):
             assert deck.pop(either, 0) <= 1  # whichever process it is that relays
     assert relay == away
-    assert worker == {
-        **away,
-        ("info", "worker_started"): 1,
-        ("warning", "retried"): 2,
-        ("error", "gave_up"): 2,
-        ("info", "worker_stopped"): 1,
-    }
+    for either in (("warning", "retried"), ("error", "gave_up")):
+        del worker[either]  # one more for each that the relay publishes again on a busy machine
+        assert about(three.worker, either[1]) == 2
+    assert worker == {**away, ("info", "worker_started"): 1, ("info", "worker_stopped"): 1}
 
 
 async def publishes_again(three: Three) -> bool:

@@ -80,8 +80,9 @@ async def test_a_worker_killed_in_the_middle_of_batches_loses_and_repeats_nothin
 async def test_sigterm_under_load_finishes_what_is_held_and_the_next_worker_goes_on(
     bus: Bus, settings: Settings, unique: str, tmp_path: Path
 ) -> None:
-    first = WorkerProcess(settings, unique, tmp_path / "first")
-    second = WorkerProcess(settings, unique, tmp_path / "second")
+    patient = {"BUS_STOP_WITHIN": str(10 * patience())}
+    first = WorkerProcess(settings, unique, tmp_path / "first", names=patient)
+    second = WorkerProcess(settings, unique, tmp_path / "second", names=patient)
     async with first, second:
         await first.ready()
         await second.ready()
@@ -104,8 +105,8 @@ async def test_sigint_stops_gracefully_too_and_a_second_signal_at_once(
         assert await worker.ended(12) == 0
         await worker.start()
         await until(lambda: worker.log().count("worker_started") == 2, "started again", within=30)
-        worker.signal(signal.SIGTERM)
-        worker.signal(signal.SIGINT)
+        for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGCONT):
+            worker.signal(number)  # so that both wait for it, before it has begun to stop
         assert await worker.ended(2) in (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
