@@ -88,8 +88,9 @@ class LogQueries:
             yield commit
         known = {commit.id for commit in shown}
         while True:
-            settled = await self._settled()
-            rows = [*await self._within(gaps), *await self._page(c.number > position)]
+            settled = await self._settled() if gaps else self._database.now()
+            late, above = await self._within(gaps), await self._above(position)
+            rows = [*late, *above]
             gaps = _gaps_after(position, gaps, [row.number for row in rows], self._database.now())
             position = max([position, *(row.number for row in rows)])
             for row in rows:
@@ -98,7 +99,7 @@ class LogQueries:
                     yield commit_of(row)
             # What was being written before this time was there to be read, or never comes.
             gaps = [gap for gap in gaps if gap.seen + SLACK >= settled]
-            if len(rows) < PAGE:
+            if len(above) < PAGE:
                 await asyncio.sleep(POLL_EVERY)
 
     async def _position(self) -> tuple[int, list[Gap]]:
@@ -114,14 +115,16 @@ class LogQueries:
         return max(numbers, default=0), _gaps_after(before, [], numbers, self._database.now())
 
     async def _within(self, gaps: Sequence[Gap]) -> list[sa.Row[Any]]:
+        """Returns all that can be read in gaps by now."""
         found: list[sa.Row[Any]] = []
         for some in batched(gaps, GAPS_AT_ONCE):
-            any_of = (c.number.between(gap.first, gap.last) for gap in some)
-            found += await self._page(sa.or_(*any_of))
+            any_of = sa.or_(*(c.number.between(gap.first, gap.last) for gap in some))
+            query = sa.select(*FIELDS).where(any_of).order_by(c.number)
+            found += await self._database.rows(query)
         return found
 
-    async def _page(self, where: sa.ColumnElement[bool]) -> Sequence[sa.Row[Any]]:
-        query = sa.select(*FIELDS).where(where).order_by(c.number).limit(PAGE)
+    async def _above(self, position: int) -> Sequence[sa.Row[Any]]:
+        query = sa.select(*FIELDS).where(c.number > position).order_by(c.number).limit(PAGE)
         return await self._database.rows(query)
 
     async def _last(self, count: int, categories: Sequence[str]) -> list[Commit]:
