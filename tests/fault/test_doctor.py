@@ -8,6 +8,7 @@ import shlex
 from typing import Any
 
 import pytest
+import structlog
 from aio_pika import Message
 from aio_pika.abc import AbstractChannel
 from typer.testing import CliRunner
@@ -304,5 +305,6 @@ async def test_the_command_exits_with_1_for_an_error_alone_and_its_json_is_stabl
 
 
 async def said(*words: str) -> Any:
+    structlog.reset_defaults()  # as in a process of its own
     line = ["doctor", "tests.service.wallet:build", *words]
     return await asyncio.to_thread(CliRunner().invoke, app, line)
