@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 
 from bus import Bus, Settings
 from bus.cli.main import app
+from bus.operate.aggregates import Aggregates
 from tests.service.vacancies import BY_EVENTS, BY_STATE, CloseIn, Fill
 
 TARGET = "tests.service.vacancies:build_named"
@@ -91,6 +92,24 @@ async def test_what_cannot_be_stored_is_told(bus: Bus) -> None:
     assert result.exit_code == 1
     assert "vacancy-v1 at 7: ahead" in result.output
     assert "some states are of another log" in result.output
+
+
+async def test_a_release_by_events_that_begins_meanwhile_is_told(
+    bus: Bus, environment: Settings, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behind = Aggregates._behind
+
+    async def behind_and_then(self: Aggregates, *where: Any) -> int:
+        found = await behind(self, *where)
+        async with BY_EVENTS.build(environment, unique):
+            return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Aggregates, "_behind", behind_and_then)
+        result = await run("store", "Vacancy")
+    assert result.exit_code == 1
+    assert "began meanwhile: run this again once none runs" in result.stderr
+    assert (await run("store", "Vacancy")).exit_code == 0
 
 
 async def test_a_name_that_is_none_and_an_aggregate_by_events_are_told(
