@@ -20,6 +20,7 @@ from bus.common import clock
 from bus.errors import ConfigurationError, OutcomeUnknown, Unavailable
 from bus.operate.log_copy import LogCopied, LogCopy
 from bus.operate.log_place import IN_MONGODB, log_at
+from bus.recovery.losses import time_limits
 from bus.settings import Settings
 
 if TYPE_CHECKING:
@@ -144,8 +145,7 @@ def copy(
 
     async def whole(bus: Bus) -> LogCopied:
         async with log_at(bus, origin, makes=False) as old, log_at(bus, to, makes=True) as new:
-            limits = [router.time_limit for router in bus.runtime.routers.values()]
-            longest = max(limits, default=0.0)
+            longest = max(time_limits(bus.runtime).values(), default=0.0)
             copying = LogCopy(bus.service, old, new, progress.reached, time_limit=longest)
             act = copying.finish if finish else copying.abandon if abandon else copying.follow
             return await act()

@@ -9,14 +9,13 @@ import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bus.stores.sql.failures import Kind, kind_of
+from bus.stores.sql.failures import LOCK_WAIT_TIMEOUT, Kind, kind_of
 from bus.stores.sql.rows import COLUMNS, Row
 from bus.stores.sql.schema import commits
 
 IN_FLIGHT_AT_A_TIME = 5000
 LOCK_WITHIN = 30
 """Seconds."""
-LOCK_WAIT_TIMEOUT = 1205
 
 Rows = Sequence[Row]
 

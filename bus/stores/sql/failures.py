@@ -165,7 +165,8 @@ OF_CLIENT = frozenset({2002, 2003, 2005, 2006, 2013, 2055})
 _KINDS = {code: kind for kind, names in _NAMES.items() for code in names}
 _TEXTS = {code: text for names in _NAMES.values() for code, text in names.items()}
 
-LOCK_WAITS = {"55P03", 1205}
+LOCK_WAIT_TIMEOUT = 1205
+LOCK_WAITS = {"55P03", LOCK_WAIT_TIMEOUT}
 """Others held a lock for longer than a statement waits."""
 _EXTRAS = {"asyncpg": "doubledecker[postgresql]", "aiomysql": "doubledecker[mysql]"}
 ENDS_TRANSACTION = {"40001", "40P01", 1213}
